@@ -1,0 +1,61 @@
+# The verbs of this project. `make` alone lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# What `make train` runs; each can be given on the command line: make train ENV=Hopper-v5 STEPS=50000
+ENV = InvertedPendulum-v5
+ALGO = mnm
+STEPS = 3000
+SEED = 0
+ENV_RUNNERS = 2
+ROLLOUT_WORKERS = 1
+STOP_RETURN = $(if $(filter InvertedPendulum-v5,$(ENV)),950)
+OUTPUT = runs/$(ENV)-$(ALGO)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
+ARGS =
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test lint type format clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(INSTALLED) ## build .venv with the tested versions of everything (the other verbs do it when needed)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null 2>&1 || \
+		{ echo "make: '$(PYTHON)' was not found; install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "make: Python 3.10 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1); name a newer one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "make: '$(PYTHON)' has no venv module; install it (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
+	@echo "Installing into $(VENV) what pyproject.toml names, at the versions of constraints.txt (several minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: install ## train on ENV with ALGO for STEPS steps into a new folder under runs/; ARGS adds options
+	@$(BIN)/mnm train --env '$(ENV)' --algo '$(ALGO)' --steps '$(STEPS)' --seed '$(SEED)' \
+		--num-env-runners '$(ENV_RUNNERS)' --num-rollout-workers '$(ROLLOUT_WORKERS)' \
+		$(if $(STOP_RETURN),--stop-return '$(STOP_RETURN)') --output '$(OUTPUT)' $(ARGS)
+
+test: install ## run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: install ## check style, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+type: install ## check types only
+	@$(BIN)/mypy
+
+format: install ## format the code and mend what ruff can mend safely
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+clean: ## remove .venv, caches and build leftovers; runs/ stays
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,325 @@
+"""The driver's side of the wheel: who is asked for what and when, by references and counts only."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import ray
+from ray.exceptions import RayTaskError
+from ray.rllib.utils.actor_manager import FaultTolerantActorManager
+
+from distributed.learner_core import TurnReport
+from distributed.rollout_pool import RolloutPool
+
+FAILURES_IN_A_ROW = 3  # of collectors' own code, without a batch between them, end the run
+LONGEST_WAIT_S = 10.0  # of one turn without a report of the learner
+
+
+class CollectorProtocol(Protocol):
+    """What a collector answers, as an actor or in this process."""
+
+    def collect(
+        self, policy: list[ray.ObjectRef] | None, vector_steps: int
+    ) -> tuple[list[ray.ObjectRef], int, Any]:
+        """Steps with these weights, or uniformly at random with None.
+
+        Returns:
+            A reference to the record batch in a list, its rows, and the collector's metrics.
+        """
+
+
+class LearnerProtocol(Protocol):
+    """What the learner answers, as an actor or in this process."""
+
+    def turn(self, real: list[ray.ObjectRef], synthetic: list[ray.ObjectRef]) -> TurnReport:
+        """See `LearnerCore.turn`."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast the wheel may turn.
+
+    Attributes:
+        vector_steps: steps of the vector environment per request.
+        steps_per_request: real steps that a request may bring at the most.
+        num_random_steps: real steps with uniformly random actions before learning starts.
+        max_weight_lag: real steps; no weights older than this are used.
+    """
+
+    vector_steps: int
+    steps_per_request: int
+    num_random_steps: int
+    max_weight_lag: int
+
+
+@dataclass
+class _Open:
+    """An open request to a collector; `published_at` is None where actions are random."""
+
+    published_at: int | None
+    steps: int
+
+
+@dataclass
+class _Batch:
+    reference: ray.ObjectRef
+    steps: int
+    metrics: Any
+
+
+@dataclass
+class FlowCounts:
+    """What the driver knows of the flow.
+
+    Attributes:
+        steps_requested: real steps asked of collectors, at the most.
+        steps_returned: real steps that collectors have handed over.
+        weight_lag: largest age of any weights used in the last turn, in real steps.
+        weight_lag_max: in the whole run.
+        worker_failures: requests to collectors that ended in an error.
+        worker_restarts: collectors and rollout workers that came back into service.
+        learner_idle_s: seconds in which the learner had nothing to do.
+    """
+
+    steps_requested: int = 0
+    steps_returned: int = 0
+    weight_lag: int = 0
+    weight_lag_max: int = 0
+    worker_failures: int = 0
+    worker_restarts: int = 0
+    learner_idle_s: float = 0.0
+
+
+class Coordinator:
+    """Keeps collectors, learner and pool busy within two invariants.
+
+    The updates-to-data ratio is exact because the learner counts its own steps; nobody uses weights
+    older than `max_weight_lag` because a request only goes out if even the slowest open one would
+    still be within it.
+
+    Args:
+        collectors: the remote collectors; with none, `local_collector` steps in this process.
+        local_collector: used if there are no remote ones.
+        learner: manager of the remote learner, or None.
+        local_learner: used if `learner` is None.
+        pool: of rollout workers, or None.
+        pace: see `Pace`.
+        on_batch: is given the metrics of each batch once the learner has it.
+    """
+
+    def __init__(
+        self,
+        collectors: FaultTolerantActorManager,
+        local_collector: CollectorProtocol | None,
+        learner: FaultTolerantActorManager | None,
+        local_learner: LearnerProtocol | None,
+        pool: RolloutPool | None,
+        pace: Pace,
+        on_batch: Callable[[Any], None],
+    ) -> None:
+        self.collectors = collectors
+        self.local_collector = local_collector
+        self.learner = learner
+        self.local_learner = local_learner
+        self.pool = pool
+        self.pace = pace
+        self.on_batch = on_batch
+        self.counts = FlowCounts()
+        self.latest: TurnReport | None = None
+        self._open: dict[int, deque[_Open]] = {}
+        self._collected: list[_Batch] = []
+        self._imagined: list[ray.ObjectRef] = []
+        self._learning: list[_Batch] | None = None
+        self._idle_since = time.perf_counter()
+        self._failures_in_a_row = 0
+
+    def start(self) -> TurnReport:
+        """Has the learner publish its present weights, new or restored."""
+        if self.learner is None:
+            assert self.local_learner is not None
+            report = self.local_learner.turn([], [])
+        else:
+            (result,) = self.learner.foreach_actor("turn", kwargs={"real": [], "synthetic": []})
+            report = result.get() if result.ok else _raise(result.get())
+        self.latest = report
+        self.counts.steps_returned = self.counts.steps_requested = report.env_steps
+        return report
+
+    def turn(self) -> TurnReport | None:
+        """Runs the flow until the learner has reported once; None if it has not in a while."""
+        deadline = time.perf_counter() + LONGEST_WAIT_S
+        self.counts.weight_lag = 0
+        while time.perf_counter() < deadline:
+            self._request_steps()
+            report = self._learn()
+            if report is None:
+                self._wait(deadline)
+                self._take_collected()
+                self._take_imagined()
+                report = self._take_report()
+            if report is not None:
+                self._distribute(report)
+                return report
+        return None
+
+    def probe(self) -> None:
+        """Brings restarted rollout workers back; collectors are RLlib's own to bring back."""
+        if self.pool is not None:
+            self.counts.worker_restarts += self.pool.probe()
+
+    # Collectors
+
+    def _request_steps(self) -> None:
+        if self.collectors.num_actors() == 0:
+            # In this process: one batch at a time, and none while the learner is at work.
+            if not self._collected and self._learning is None:
+                assert self.local_collector is not None
+                opened, arguments = self._next_request()
+                reference, steps, metrics = self.local_collector.collect(**arguments)
+                self._take_batch(opened, reference[0], steps, metrics)
+            return
+        for index in self.collectors.healthy_actor_ids():
+            # One batch for each collector may wait for the learner: more would only grow old.
+            if self._open.get(index) or len(self._collected) >= self.collectors.num_actors():
+                continue
+            opened, arguments = self._next_request()
+            if not self._within_lag(opened):
+                return
+            sent = self.collectors.foreach_actor_async(
+                "collect", tag="collect", kwargs=arguments, remote_actor_ids=[index]
+            )
+            if sent:
+                self._open.setdefault(index, deque()).append(opened)
+                self.counts.steps_requested += opened.steps
+
+    def _next_request(self) -> tuple[_Open, dict[str, Any]]:
+        assert self.latest is not None
+        steps = self.pace.steps_per_request
+        begun = self.counts.steps_returned + self._steps_open()
+        arguments: dict[str, Any] = {"vector_steps": self.pace.vector_steps}
+        if begun < self.pace.num_random_steps:
+            return _Open(None, steps), {**arguments, "policy": None}
+        return _Open(self.latest.env_steps, steps), {**arguments, "policy": [self.latest.policy]}
+
+    def _within_lag(self, opened: _Open) -> bool:
+        """Whether every open request would still be within the lag if this one went out too."""
+        published = [
+            request.published_at
+            for requests in (*self._open.values(), [opened])
+            for request in requests
+            if request.published_at is not None
+        ]
+        if self.pool is not None:
+            published += self.pool.published_at
+        if not published:
+            return True
+        steps_then = self.counts.steps_returned + self._steps_open() + opened.steps
+        return steps_then - min(published) <= self.pace.max_weight_lag
+
+    def _steps_open(self) -> int:
+        return sum(request.steps for requests in self._open.values() for request in requests)
+
+    def _take_collected(self) -> None:
+        for result in self.collectors.fetch_ready_async_reqs(tags="collect"):
+            requests = self._open.get(result.actor_id)
+            if not requests:
+                continue
+            if result.ok:
+                (reference,), steps, metrics = result.get()
+                self._take_batch(requests.popleft(), reference, steps, metrics)
+                self._failures_in_a_row = 0
+            else:
+                requests.clear()
+                self.counts.worker_failures += 1
+                error = result.get()
+                if isinstance(error, RayTaskError):
+                    self._failures_in_a_row += 1
+                    if self._failures_in_a_row >= FAILURES_IN_A_ROW:
+                        _raise(error)
+
+    def _take_batch(
+        self, opened: _Open, reference: ray.ObjectRef, steps: int, metrics: Any
+    ) -> None:
+        self.counts.steps_returned += steps
+        if opened.published_at is not None:
+            self._note_lag(opened.published_at)
+        self._collected.append(_Batch(reference, steps, metrics))
+
+    def _note_lag(self, published_at: int) -> None:
+        lag = self.counts.steps_returned - published_at
+        self.counts.weight_lag = max(self.counts.weight_lag, lag)
+        self.counts.weight_lag_max = max(self.counts.weight_lag_max, lag)
+
+    # Learner
+
+    def _learn(self) -> TurnReport | None:
+        """Gives the learner what has come in, if it is free; its report if it is in-process."""
+        if self._learning is not None or not (self._collected or self._imagined):
+            return None
+        self.counts.learner_idle_s += time.perf_counter() - self._idle_since
+        batches, synthetic = self._collected, self._imagined
+        self._collected, self._imagined = [], []
+        arguments = {"real": [batch.reference for batch in batches], "synthetic": synthetic}
+        self._learning = batches
+        if self.learner is None:
+            assert self.local_learner is not None
+            return self._finish(self.local_learner.turn(**arguments))
+        sent = self.learner.foreach_actor_async("turn", tag="turn", kwargs=arguments)
+        if not sent:
+            raise RuntimeError("The learner's process is gone: restore the last checkpoint.")
+        return None
+
+    def _take_report(self) -> TurnReport | None:
+        if self.learner is None:
+            return None
+        for result in self.learner.fetch_ready_async_reqs(tags="turn"):
+            return self._finish(result.get() if result.ok else _raise(result.get()))
+        return None
+
+    def _finish(self, report: TurnReport) -> TurnReport:
+        for batch in self._learning or []:
+            self.on_batch(batch.metrics)
+        self._learning = None
+        self._idle_since = time.perf_counter()
+        self.latest = report
+        return report
+
+    # Pool
+
+    def _distribute(self, report: TurnReport) -> None:
+        if report.rollout_requests:
+            assert self.pool is not None and report.model is not None
+            self.pool.submit(
+                report.rollout_requests, (report.policy, report.model), report.env_steps
+            )
+
+    def _take_imagined(self) -> None:
+        if self.pool is None:
+            return
+        for answer in self.pool.take():
+            self._note_lag(answer.published_at)
+            self._imagined.append(answer.reference)
+
+    def _wait(self, deadline: float) -> None:
+        """Until any request is answered."""
+        managers = [self.collectors, self.learner, self.pool.manager if self.pool else None]
+        # Ray's manager has no public list of what is under way, and its own wait is for all of it.
+        references = [
+            reference
+            for manager in managers
+            if manager is not None
+            for reference in manager._in_flight_req_to_actor_id
+        ]
+        timeout = max(0.0, deadline - time.perf_counter())
+        if references:
+            ray.wait(references, num_returns=1, timeout=timeout, fetch_local=False)
+        elif self.collectors.num_actors():
+            time.sleep(min(0.1, timeout))  # every collector is down: RLlib restarts them
+
+
+def _raise(error: Exception) -> Any:
+    raise error

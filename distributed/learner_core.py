@@ -1,0 +1,155 @@
+"""The learner: turns references into joint updates and publishes weights, whoever calls it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.exceptions import ObjectLostError, OwnerDiedError
+
+from distributed.wire import from_arrow
+from mnm import Agent, RolloutRequest
+from mnm.policy import numpy_weights
+
+
+@dataclass(frozen=True)
+class TurnReport:
+    """A few hundred bytes about one turn of the learner; the weights travel as references.
+
+    Attributes:
+        version: of the weights published, rising by one a turn.
+        env_steps: real transitions ingested in all.
+        updates: joint updates made in all.
+        synthetic_transitions: imagined transitions ingested in all.
+        lost_batches: batches of this turn that could not be fetched, their maker having died.
+        policy: reference to the policy's weights.
+        model: reference to the dynamics' weights; None where nobody has to imagine.
+        rollout_requests: references to `RolloutRequest`s for the pool.
+        statistics: means over this turn's updates, and of its model fit.
+        seconds: spent on ingesting, fitting, imagining, updating and publishing.
+    """
+
+    version: int
+    env_steps: int
+    updates: int
+    synthetic_transitions: int
+    lost_batches: int
+    policy: ray.ObjectRef
+    model: ray.ObjectRef | None
+    rollout_requests: list[ray.ObjectRef]
+    statistics: dict[str, float]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class LearnerCore:
+    """Owns the agent; one call per turn does everything between ingesting and publishing.
+
+    Args:
+        agent: what learns.
+        num_rollout_workers: into how many parts a rollout request is cut; 0: imagine inline.
+    """
+
+    def __init__(self, agent: Agent, num_rollout_workers: int = 0) -> None:
+        self.agent = agent
+        self.num_rollout_workers = num_rollout_workers
+        self.version = 0
+
+    def turn(
+        self, real: list[ray.ObjectRef], synthetic: list[ray.ObjectRef]
+    ) -> TurnReport:
+        """Ingests, fits and imagines what is due, makes the updates that are due, publishes.
+
+        Args:
+            real: references to record batches of real transitions.
+            synthetic: references to record batches of imagined transitions.
+
+        Raises:
+            ValueError: the environment gave values that cannot be learned from.
+        """
+        clock = _Clock()
+        agent, lost = self.agent, 0
+        for references, ingest in ((real, agent.ingest), (synthetic, agent.ingest_synthetic)):
+            for reference in references:
+                batch = _fetch(reference)
+                if batch is None:
+                    lost += 1
+                else:
+                    ingest(from_arrow(batch))
+        clock.lap("ingest")
+        statistics = agent.fit_if_due()
+        clock.lap("fit")
+        request = agent.rollout_request()
+        requests: list[ray.ObjectRef] = []
+        if request is not None:
+            if self.num_rollout_workers:
+                parts = cut_rollout_request(request, self.num_rollout_workers)
+                requests = [ray.put(part) for part in parts]
+            else:
+                agent.ingest_synthetic(agent.imagine(request))
+        clock.lap("imagine")
+        statistics.update(agent.update_if_due())
+        clock.lap("update")
+        report = self.publish(with_model=bool(requests))
+        clock.lap("publish")
+        return TurnReport(
+            **{
+                **report,
+                "lost_batches": lost,
+                "rollout_requests": requests,
+                "statistics": statistics,
+                "seconds": clock.laps,
+            }
+        )
+
+    def publish(self, with_model: bool) -> dict[str, Any]:
+        """Puts the weights into the object store, once, under the next version."""
+        self.version += 1
+        agent = self.agent
+        model = None
+        if with_model:
+            assert agent.networks.dynamics is not None
+            model = ray.put(numpy_weights(agent.networks.dynamics))
+        return {
+            "version": self.version,
+            "env_steps": agent.env_steps,
+            "updates": agent.updates,
+            "synthetic_transitions": agent.synthetic_transitions,
+            "policy": ray.put(numpy_weights(agent.networks.policy)),
+            "model": model,
+        }
+
+
+def cut_rollout_request(request: RolloutRequest, parts: int) -> list[RolloutRequest]:
+    """Cuts a request into at most `parts`, each with its own states and seed."""
+    size = -(-len(request.start_observations) // parts)
+    return [
+        RolloutRequest(
+            request.start_observations[part * size : (part + 1) * size],
+            request.length,
+            (request.seed + part) % 2**63,
+        )
+        for part in range(parts)
+        if part * size < len(request.start_observations)
+    ]
+
+
+def _fetch(reference: ray.ObjectRef) -> pa.RecordBatch | None:
+    """The batch behind a reference; None where it died with its maker."""
+    try:
+        return ray.get(reference)
+    except (OwnerDiedError, ObjectLostError):
+        return None
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now

@@ -1,0 +1,136 @@
+"""The pool of rollout workers: sends requests out, brings references back, redoes lost work."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.rllib.utils.actor_manager import FaultTolerantActorManager
+
+from distributed.rollout_worker import RolloutWorker
+from mnm import Settings, TaskSpaces
+from mnm.terminations import TerminationFunction
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """One answered request.
+
+    Attributes:
+        reference: to a record batch of imagined transitions.
+        rows: in it.
+        published_at: real steps the learner had ingested when it published the weights used.
+    """
+
+    reference: ray.ObjectRef
+    rows: int
+    published_at: int
+
+
+@dataclass
+class _Job:
+    weights: tuple[ray.ObjectRef, ray.ObjectRef]
+    request: ray.ObjectRef
+    published_at: int
+
+
+class RolloutPool:
+    """A fixed number of `RolloutWorker` actors under Ray's fault-tolerant manager.
+
+    Args:
+        config: RLlib's algorithm config, handed to the workers.
+        size: number of workers.
+        spaces: of the task.
+        settings: of the algorithm.
+        termination: known termination of the task, or None.
+        first_bundle: of the current placement group; worker i sits in bundle `first_bundle + i`.
+        num_gpus: of each worker; with any, it imagines on the GPU.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        size: int,
+        spaces: TaskSpaces,
+        settings: Settings,
+        termination: TerminationFunction | None,
+        first_bundle: int = 0,
+        num_gpus: float = 0.0,
+    ) -> None:
+        grouped = ray.util.get_current_placement_group() is not None
+        actor = ray.remote(num_cpus=1, num_gpus=num_gpus, max_restarts=-1)(RolloutWorker)
+        device = "cuda" if num_gpus else "cpu"
+        self.manager = FaultTolerantActorManager(
+            [
+                actor.options(
+                    placement_group_bundle_index=first_bundle + index if grouped else -1
+                ).remote(config, spaces, settings, termination, device)
+                for index in range(size)
+            ],
+            max_remote_requests_in_flight_per_actor=1,
+        )
+        self._waiting: deque[_Job] = deque()
+        self._running: dict[int, _Job] = {}
+
+    @property
+    def published_at(self) -> list[int]:
+        """For every open request, the real steps at which its weights were published."""
+        return [job.published_at for job in (*self._waiting, *self._running.values())]
+
+    def submit(
+        self,
+        requests: list[ray.ObjectRef],
+        weights: tuple[ray.ObjectRef, ray.ObjectRef],
+        published_at: int,
+    ) -> None:
+        """Queues requests for the next free workers.
+
+        Requests still waiting from before are dropped: the newer ones ask for the same thing with
+        newer weights.
+        """
+        self._waiting = deque(_Job(weights, request, published_at) for request in requests)
+        self.dispatch()
+
+    def dispatch(self) -> None:
+        """Gives waiting requests to the workers that are free and healthy."""
+        for index in self.manager.healthy_actor_ids():
+            if not self._waiting:
+                return
+            if index in self._running:
+                continue
+            job = self._waiting.popleft()
+            sent = self.manager.foreach_actor_async(
+                "imagine",
+                tag="imagine",
+                kwargs={"weights": job.weights, "request": [job.request]},
+                remote_actor_ids=[index],
+            )
+            if sent:
+                self._running[index] = job
+            else:
+                self._waiting.appendleft(job)
+
+    def take(self) -> list[Imagined]:
+        """The answers that have come in; a request whose worker died goes out again."""
+        answers = []
+        for result in self.manager.fetch_ready_async_reqs(tags="imagine"):
+            job = self._running.pop(result.actor_id, None)
+            if job is None:
+                continue
+            if result.ok:
+                (reference,), rows = result.get()
+                answers.append(Imagined(reference, rows, job.published_at))
+            else:
+                self._waiting.appendleft(job)
+        self.dispatch()
+        return answers
+
+    def probe(self) -> int:
+        """Brings restarted workers back into service; returns how many came back."""
+        return len(self.manager.probe_unhealthy_actors(timeout_seconds=0.1, mark_healthy=True))
+
+    def stop(self) -> None:
+        """Ends the workers."""
+        self.manager.clear()

@@ -1,0 +1,7 @@
+"""MnM: joint model-policy optimization (Eysenbach et al., NeurIPS 2022), without Ray."""
+
+from mnm.agent import Agent, RolloutRequest, TaskSpaces
+from mnm.settings import ALGORITHMS, Settings
+from mnm.transitions import Transitions
+
+__all__ = ["ALGORITHMS", "Agent", "RolloutRequest", "Settings", "TaskSpaces", "Transitions"]

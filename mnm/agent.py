@@ -1,0 +1,357 @@
+"""The agent: owns networks, replay and model, and knows what is due after each real step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnm.classifier import TransitionClassifier
+from mnm.critics import TwinCritics
+from mnm.dynamics import DynamicsEnsemble
+from mnm.model_fit import FitReport, ModelFitter
+from mnm.policy import TanhGaussianPolicy
+from mnm.replay import ReplayBuffer
+from mnm.rewards import RewardTransform
+from mnm.rollouts import branched_rollout
+from mnm.settings import Settings
+from mnm.terminations import TerminationFunction
+from mnm.transitions import Transitions
+from mnm.updates import JointUpdate, Networks
+
+HOLDOUT_SAMPLE = 1024  # held-out rows that the classifier is judged on
+
+
+@dataclass(frozen=True)
+class TaskSpaces:
+    """What the networks need to know of a task.
+
+    Attributes:
+        observation_dim: width of the flat observation.
+        action_low: float32 [act] smallest actions.
+        action_high: float32 [act] largest actions.
+    """
+
+    observation_dim: int
+    action_low: np.ndarray
+    action_high: np.ndarray
+
+    @property
+    def action_dim(self) -> int:
+        """Width of an action."""
+        return len(self.action_low)
+
+
+@dataclass(frozen=True)
+class RolloutRequest:
+    """States to branch model rollouts from.
+
+    Attributes:
+        start_observations: float32 [N, obs] from the real replay.
+        length: steps at the most.
+        seed: of the rollout's random numbers.
+    """
+
+    start_observations: np.ndarray
+    length: int
+    seed: int
+
+
+class Agent:
+    """SAC, MBPO, MnM-approx or MnM, as its settings say; no Ray, no Gymnasium.
+
+    `ingest` real transitions, then `learn`: whatever is due by the number of real steps is done,
+    model fit, imagined rollouts and joint updates. `docs/notebook_example.py` trains with this
+    class alone.
+
+    Args:
+        spaces: of the task.
+        settings: of the algorithm.
+        termination: known termination of the task (`mnm.terminations.known_termination`); None: a
+            head is learned.
+        device: of networks, replay and updates.
+        seed: of weights and all random numbers; None: from the operating system.
+    """
+
+    def __init__(
+        self,
+        spaces: TaskSpaces,
+        settings: Settings,
+        termination: TerminationFunction | None = None,
+        device: torch.device | str = "cpu",
+        seed: int | None = None,
+    ) -> None:
+        self.spaces = spaces
+        self.settings = settings
+        self.device = torch.device(device)
+        self.generator = torch.Generator(self.device)
+        seed = self.generator.seed() if seed is None else seed
+        self.generator.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.networks = build_networks(spaces, settings, termination).to(self.device)
+        self.rewards = RewardTransform(settings)
+        self.replay = ReplayBuffer(
+            settings.replay_capacity, spaces.observation_dim, spaces.action_dim, self.device
+        )
+        self.synthetic: ReplayBuffer | None = None
+        self.fitter: ModelFitter | None = None
+        if self.networks.dynamics is not None:
+            longest = max(settings.rollout_schedule[2:])
+            capacity = settings.rollouts_per_step * settings.synthetic_retention * longest
+            self.synthetic = ReplayBuffer(
+                capacity, spaces.observation_dim, spaces.action_dim, self.device
+            )
+            self.fitter = ModelFitter(self.networks.dynamics, settings)
+        self.joint_update = JointUpdate(
+            self.networks, settings, self.rewards, self.replay, self.synthetic, self.generator
+        )
+        self.env_steps = 0
+        self.updates = 0
+        self.synthetic_transitions = 0
+        self._next_fit = max(settings.num_random_steps, 10)
+        self._next_rollout = self._next_fit
+        self._critics_biased = False
+
+    def act(self, observations: np.ndarray, deterministic: bool = False) -> np.ndarray:
+        """Actions [N, act] in the environment's units for observations [N, obs]."""
+        with torch.no_grad():
+            inputs = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
+            if deterministic:
+                return self.networks.policy.deterministic(inputs).cpu().numpy()
+            noise = torch.randn(
+                len(inputs), self.spaces.action_dim, generator=self.generator, device=self.device
+            )
+            return self.networks.policy.sample(inputs, noise)[0].cpu().numpy()
+
+    def ingest(self, transitions: Transitions) -> None:
+        """Takes in real transitions.
+
+        Raises:
+            ValueError: a value is not finite, or the reward transform refuses a reward; nothing of
+                the batch is kept.
+        """
+        if len(transitions) == 0:
+            return
+        check_finite(transitions, self.env_steps)
+        if self.settings.algo == "mnm":
+            self.rewards.check(transitions.rewards, transitions.terminateds, self.env_steps)
+        self.replay.append(transitions)
+        self.env_steps += len(transitions)
+
+    def learn(self) -> dict[str, float]:
+        """Does all that is due: fit, imagine, update. Returns the statistics of what was done."""
+        statistics = self.fit_if_due()
+        request = self.rollout_request()
+        if request is not None:
+            self.ingest_synthetic(self.imagine(request))
+        return {**statistics, **self.update_if_due()}
+
+    def fit_if_due(self) -> dict[str, float]:
+        """Fits the ensemble by maximum likelihood if `dynamics_fit_interval` steps have passed."""
+        if self.fitter is None or self.env_steps < self._next_fit:
+            return {}
+        self._next_fit = self.env_steps + self.settings.dynamics_fit_interval
+        report: FitReport = self.fitter.fit(self.replay, self.generator)
+        if self.settings.algo == "mnm" and not self._critics_biased:
+            self._bias_critics()
+        return {
+            "model_fit_steps": report.steps,
+            "model_holdout_nll": report.holdout_nll,
+            "model_holdout_rmse": report.holdout_rmse,
+        }
+
+    def rollout_request(self) -> RolloutRequest | None:
+        """What to imagine now, if `rollout_interval` steps have passed and a model is fitted."""
+        if self.synthetic is None or self.env_steps < self._next_rollout:
+            return None
+        self._next_rollout = self.env_steps + self.settings.rollout_interval
+        count = self.settings.rollouts_per_step * self.settings.rollout_interval
+        starts = self.replay.sample(count, self.generator).observations
+        seed = torch.randint(2**62, (), generator=self.generator, device=self.device)
+        return RolloutRequest(
+            starts.cpu().numpy(), self.settings.rollout_length(self.env_steps), int(seed)
+        )
+
+    def imagine(self, request: RolloutRequest) -> Transitions:
+        """Answers a request on the agent's own device, as a rollout worker does on its own."""
+        assert self.networks.dynamics is not None
+        return answer_rollout_request(
+            request, self.networks.policy, self.networks.dynamics, self.settings, self.device
+        )
+
+    def ingest_synthetic(self, transitions: Transitions) -> None:
+        """Takes in imagined transitions."""
+        assert self.synthetic is not None
+        self.synthetic.append(transitions)
+        self.synthetic_transitions += len(transitions)
+
+    def update_if_due(self) -> dict[str, float]:
+        """Makes the joint updates that the updates-to-data ratio allows by now, in one call."""
+        due = self.settings.updates_due(self.env_steps) - self.updates
+        if due <= 0:
+            return {}
+        statistics = self.joint_update.run(due)
+        self.updates += due
+        return {**statistics, **self.judge_classifier()}
+
+    @torch.no_grad()
+    def judge_classifier(self) -> dict[str, float]:
+        """Accuracy and mean logits on held-out transitions, and at the pool's states."""
+        networks = self.networks
+        if networks.classifier is None or networks.dynamics is None or len(self.replay) < 10:
+            return {}
+        classifier, dynamics = networks.classifier, networks.dynamics
+        real = self.replay.holdout(HOLDOUT_SAMPLE)
+        members = None if self.settings.algo == "mnm" else dynamics.elites
+
+        def logits(observations: Tensor, actions: Tensor, following: Tensor) -> Tensor:
+            return classifier(
+                classifier.inputs(dynamics.normaliser, observations, actions, following)
+            )
+
+        imagined, _ = dynamics.sample(real.observations, real.actions, self.generator, members)
+        on_real = logits(real.observations, real.actions, real.next_observations)
+        on_imagined = logits(real.observations, real.actions, imagined)
+        accuracy = ((on_real > 0).float().mean() + (on_imagined <= 0).float().mean()) / 2
+        statistics = {
+            "classifier_accuracy": accuracy,
+            "classifier_logit_real": on_real.mean(),
+            "classifier_logit_imagined": on_imagined.mean(),
+        }
+        if self.synthetic is not None and len(self.synthetic):
+            pool = self.synthetic.sample(HOLDOUT_SAMPLE, self.generator)
+            following, _ = dynamics.sample(pool.observations, pool.actions, self.generator, members)
+            on_pool = logits(pool.observations, pool.actions, following)
+            statistics["classifier_logit_pool"] = on_pool.mean()
+        values = torch.stack(list(statistics.values())).tolist()
+        return dict(zip(statistics, values, strict=True))
+
+    def state_dict(self, with_replay: bool = True) -> dict[str, Any]:
+        """Everything needed to go on bit for bit: tensors and plain values only.
+
+        Args:
+            with_replay: include real and imagined transitions.
+        """
+        replay = {"replay": self.replay.state_dict()} if with_replay else {}
+        if with_replay and self.synthetic is not None:
+            replay["synthetic"] = self.synthetic.state_dict()
+        return {
+            **replay,
+            "networks": self.networks.state_dict(),
+            "optimizers": {
+                name: optimizer.state_dict()
+                for name, optimizer in self.joint_update.optimizers.items()
+            },
+            "fit_optimizer": self.fitter.optimizer.state_dict() if self.fitter else None,
+            "generator": self.generator.get_state(),
+            "counters": {
+                "env_steps": self.env_steps,
+                "updates": self.updates,
+                "synthetic_transitions": self.synthetic_transitions,
+                "next_fit": self._next_fit,
+                "next_rollout": self._next_rollout,
+                "critics_biased": self._critics_biased,
+                "smallest_reward": self.rewards.smallest,
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what `state_dict` of an agent of the same task and algorithm returned.
+
+        Raises:
+            ValueError: the state is of another task, algorithm or network size.
+        """
+        try:
+            self.networks.load_state_dict(state["networks"])
+        except RuntimeError as error:
+            raise ValueError(
+                "The checkpoint's networks do not fit this task, algorithm or layer sizes: "
+                "restore with the settings it was made with."
+            ) from error
+        for name, optimizer in self.joint_update.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        if self.fitter is not None:
+            self.fitter.optimizer.load_state_dict(state["fit_optimizer"])
+        if "replay" in state:
+            self.replay.load_state_dict(state["replay"])
+        if self.synthetic is not None and "synthetic" in state:
+            self.synthetic.load_state_dict(state["synthetic"])
+        self.generator.set_state(state["generator"].cpu())
+        counters = state["counters"]
+        self.env_steps = counters["env_steps"]
+        self.updates = counters["updates"]
+        self.synthetic_transitions = counters["synthetic_transitions"]
+        self._next_fit = counters["next_fit"]
+        self._next_rollout = counters["next_rollout"]
+        self._critics_biased = counters["critics_biased"]
+        self.rewards.smallest = counters["smallest_reward"]
+
+    def _bias_critics(self) -> None:
+        """Starts the critics at log(mean r') - log(1-gamma), the bound of a constant reward."""
+        log_rewards = self.rewards.log(self.replay.all_rows().rewards)
+        log_mean = float(torch.logsumexp(log_rewards, 0)) - math.log(len(log_rewards))
+        value = log_mean - math.log1p(-self.settings.gamma)
+        self.networks.critics.set_output_bias(value)
+        self.networks.target_critics.set_output_bias(value)
+        self._critics_biased = True
+
+
+def build_networks(
+    spaces: TaskSpaces, settings: Settings, termination: TerminationFunction | None
+) -> Networks:
+    """The networks that an algorithm needs, freshly initialised from torch's global generator."""
+    box = (spaces.observation_dim, spaces.action_low, spaces.action_high)
+    dims = (spaces.observation_dim, spaces.action_dim)
+    return Networks(
+        TanhGaussianPolicy(*box, settings.hidden_sizes),
+        TwinCritics(*box, settings.hidden_sizes),
+        DynamicsEnsemble(*dims, settings, termination) if settings.has_model else None,
+        TransitionClassifier(*dims, settings) if settings.has_classifier else None,
+        settings,
+    )
+
+
+def answer_rollout_request(
+    request: RolloutRequest,
+    policy: TanhGaussianPolicy,
+    dynamics: DynamicsEnsemble,
+    settings: Settings,
+    device: torch.device | str,
+) -> Transitions:
+    """Branched rollouts for `request`: the same numbers wherever it is answered."""
+    generator = torch.Generator(device).manual_seed(request.seed)
+    return branched_rollout(
+        policy,
+        dynamics,
+        torch.as_tensor(request.start_observations, device=device),
+        request.length,
+        generator,
+        elites_only=settings.algo != "mnm",
+    )
+
+
+def check_finite(transitions: Transitions, first_step: int) -> None:
+    """Refuses NaN and infinity in real transitions.
+
+    Args:
+        transitions: from the environment.
+        first_step: real step of row 0, for the message.
+
+    Raises:
+        ValueError: names the column, the real step, the episode and the step in it.
+    """
+    for name in ("observations", "actions", "rewards", "next_observations"):
+        column = getattr(transitions, name)
+        if not np.isfinite(column).all():
+            finite = np.isfinite(column).reshape(len(column), -1).all(1)
+            row = int(finite.argmin())
+            raise ValueError(
+                f"The environment gave a value that is not finite in {name} at real step "
+                f"{first_step + row} (step {transitions.steps[row]} of episode "
+                f"{transitions.episode_ids[row]}): mend the environment; the last checkpoint stays."
+            )

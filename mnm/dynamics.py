@@ -1,0 +1,162 @@
+"""Probabilistic dynamics ensemble q(s', r | s, a), and the learned head for unknown terminations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mnm.networks import EnsembleMLP, soft_clamp
+from mnm.normaliser import Normaliser
+from mnm.settings import Settings
+from mnm.terminations import TerminationFunction
+
+LOG_VARIANCE_MIN, LOG_VARIANCE_MAX = -10.0, 0.5  # in normalised units
+
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the ensemble says of a batch, one slice of rows per member.
+
+    Attributes:
+        mean: [M, N/M, obs + 1] of the normalised (s' - s, r).
+        log_variance: [M, N/M, obs + 1].
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def negative_log_likelihood(self, targets: Tensor) -> Tensor:
+        """-log q of normalised targets, per row and dimension [M, N/M, obs + 1], in nats."""
+        squared_error = (targets - self.mean).square()
+        return 0.5 * (
+            squared_error * torch.exp(-self.log_variance)
+            + self.log_variance
+            + math.log(2 * math.pi)
+        )
+
+
+class DynamicsEnsemble(nn.Module):
+    """Diagonal Gaussians over (s' - s, r), one per member (Chua et al. 2018; Janner et al. 2019).
+
+    Args:
+        observation_dim: width of an observation.
+        action_dim: width of an action.
+        settings: reads `ensemble_size`, `num_elites`, `dynamics_hidden_sizes`.
+        termination: known termination of the task; None: a head is learned.
+    """
+
+    elites: Tensor
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        settings: Settings,
+        termination: TerminationFunction | None = None,
+    ) -> None:
+        super().__init__()
+        self.observation_dim = observation_dim
+        self.normaliser = Normaliser(observation_dim, action_dim)
+        self.networks = EnsembleMLP(
+            settings.ensemble_size,
+            observation_dim + action_dim,
+            settings.dynamics_hidden_sizes,
+            2 * (observation_dim + 1),
+            activation="silu",
+        )
+        self.register_buffer("elites", torch.arange(settings.num_elites))
+        self.known_termination = termination
+        self.termination_head: EnsembleMLP | None = None
+        if termination is None:
+            inputs = 2 * observation_dim + action_dim
+            self.termination_head = EnsembleMLP(1, inputs, (64, 64), 1, activation="silu")
+
+    def predict(
+        self, observations: Tensor, actions: Tensor, members: Tensor | None = None
+    ) -> Prediction:
+        """Mean and log-variance; rows [N, ...] for every member, or [M, N, ...] of their own."""
+        inputs = self.normaliser.inputs(observations, actions)
+        mean, log_variance = self.networks(inputs, members).chunk(2, dim=-1)
+        return Prediction(mean, soft_clamp(log_variance, LOG_VARIANCE_MIN, LOG_VARIANCE_MAX))
+
+    def split(self, rows: Tensor, members: int) -> Tensor:
+        """Rows [N, ...] dealt to members [M, N/M, ...]; N must be a multiple of M."""
+        return rows.view(members, -1, *rows.shape[1:])
+
+    def decode(
+        self, observations: Tensor, prediction: Prediction, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Next observations [N, obs] by reparameterised noise [N, obs], and mean rewards [N].
+
+        The reward is the head's mean: its noise would only add variance to the targets.
+        """
+        width = self.observation_dim
+        mean = prediction.mean.reshape(-1, width + 1)
+        deviation = torch.exp(0.5 * prediction.log_variance[..., :width]).reshape(-1, width)
+        drawn = torch.cat([torch.addcmul(mean[:, :width], deviation, noise), mean[:, width:]], -1)
+        change_and_reward = self.normaliser.denormalise_targets(drawn)
+        return observations + change_and_reward[:, :width], change_and_reward[:, width]
+
+    def sample(
+        self,
+        observations: Tensor,
+        actions: Tensor,
+        generator: torch.Generator,
+        members: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One next observation and reward per row, each from a random member.
+
+        Args:
+            observations: [N, obs].
+            actions: [N, act].
+            generator: on the model's device.
+            members: [M] the members to draw from; None: all.
+
+        Returns:
+            Next observations [N, obs], rewards [N].
+        """
+        count = len(observations)
+        number = self.networks.members if members is None else len(members)
+        padded = -(-count // number) * number
+        # A random deal of the rows, equally many for each member: one network's work, not M.
+        deal = torch.randperm(padded, generator=generator, device=observations.device)
+        slots = deal % count
+        own_observations = observations[slots]
+        prediction = self.predict(
+            self.split(own_observations, number), self.split(actions[slots], number), members
+        )
+        noise = torch.randn(
+            padded, self.observation_dim, generator=generator, device=observations.device
+        )
+        drawn = self.decode(own_observations, prediction, noise)
+        # Undo the deal; a row dealt twice keeps one of its two draws.
+        next_observations, rewards = (
+            torch.empty_like(part[:count]).index_copy_(0, slots, part) for part in drawn
+        )
+        return next_observations, rewards
+
+    def termination_logit(
+        self, observations: Tensor, actions: Tensor, next_observations: Tensor
+    ) -> Tensor:
+        """Logit [N] of the learned head; only where no termination function is known."""
+        assert self.termination_head is not None
+        inputs = torch.cat(
+            [
+                self.normaliser.inputs(observations, actions),
+                self.normaliser.changes(observations, next_observations),
+            ],
+            dim=-1,
+        )
+        return self.termination_head(inputs).view(-1)
+
+    def termination(
+        self, observations: Tensor, actions: Tensor, next_observations: Tensor
+    ) -> Tensor:
+        """Probability [N] that the task ends with these transitions; 0 or 1 where it is known."""
+        if self.known_termination is not None:
+            return self.known_termination(observations, actions, next_observations).float()
+        return torch.sigmoid(self.termination_logit(observations, actions, next_observations))

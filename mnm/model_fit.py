@@ -1,0 +1,122 @@
+"""Maximum-likelihood fit of the dynamics ensemble, with early stopping and choice of elites."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mnm.dynamics import DynamicsEnsemble
+from mnm.replay import Batch, ReplayBuffer
+from mnm.settings import Settings
+
+HOLDOUT_ROWS = 1000  # most held-out rows that an error is measured on
+IMPROVEMENT = 0.01  # relative; a smaller one does not keep a fit going
+SHORTEST_EPOCH = 20  # gradient steps; with little data an epoch alone says nothing
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """Result of one fit.
+
+    Attributes:
+        steps: gradient steps made.
+        holdout_nll: nats per dimension on held-out transitions, mean over the elites.
+        holdout_rmse: root mean squared error there, in units of each dimension's scale.
+    """
+
+    steps: int
+    holdout_nll: float
+    holdout_rmse: float
+
+
+class ModelFitter:
+    """Fits the ensemble on the replay; keeps its optimizer's state between fits.
+
+    Args:
+        dynamics: the ensemble.
+        settings: reads the `dynamics_*` settings.
+    """
+
+    def __init__(self, dynamics: DynamicsEnsemble, settings: Settings) -> None:
+        self.dynamics = dynamics
+        self.settings = settings
+        layers = zip(dynamics.networks.weights, dynamics.networks.biases, strict=True)
+        groups = [
+            {"params": list(layer), "weight_decay": decay}
+            for layer, decay in zip(layers, settings.dynamics_weight_decay, strict=True)
+        ]
+        if dynamics.termination_head is not None:
+            groups.append({"params": list(dynamics.termination_head.parameters())})
+        self.optimizer = torch.optim.Adam(groups, lr=settings.dynamics_lr, fused=True)
+
+    def fit(self, replay: ReplayBuffer, generator: torch.Generator) -> FitReport:
+        """Refreshes the normaliser and fits every member on its own random batches.
+
+        Stops when no member's held-out error improved by 1 % for `dynamics_fit_patience` epochs, or
+        after `dynamics_max_fit_steps`; each member then takes its best parameters, and the best
+        `num_elites` members become the elites (MBPO: Janner et al. 2019, appendix).
+
+        Args:
+            replay: real transitions, at least ten, so that one is held out.
+            generator: on the replay's device.
+        """
+        dynamics, settings = self.dynamics, self.settings
+        dynamics.normaliser.refresh(replay.all_rows())
+        holdout = replay.holdout(HOLDOUT_ROWS)
+        targets = dynamics.normaliser.targets(holdout)
+        batch_size = settings.dynamics_batch_size
+        steps_per_epoch = max(-(-len(replay) // batch_size), SHORTEST_EPOCH)
+        parameters = list(dynamics.networks.parameters())
+        best = [parameter.detach().clone() for parameter in parameters]
+        best_error = self._holdout_errors(holdout, targets)
+        steps, epochs_without_improvement = 0, 0
+        while (
+            epochs_without_improvement < settings.dynamics_fit_patience
+            and steps < settings.dynamics_max_fit_steps
+        ):
+            for _ in range(min(steps_per_epoch, settings.dynamics_max_fit_steps - steps)):
+                slots = replay.training_slots((dynamics.networks.members, batch_size), generator)
+                self._step(replay.rows_at(slots))
+                steps += 1
+            error = self._holdout_errors(holdout, targets)
+            improved = error < (1 - IMPROVEMENT) * best_error
+            best_error = torch.where(improved, error, best_error)
+            for kept, parameter in zip(best, parameters, strict=True):
+                kept[improved] = parameter.detach()[improved]
+            epochs_without_improvement = 0 if improved.any() else epochs_without_improvement + 1
+        with torch.no_grad():
+            for kept, parameter in zip(best, parameters, strict=True):
+                parameter.copy_(kept)
+            dynamics.elites.copy_(best_error.argsort()[: settings.num_elites])
+            prediction = dynamics.predict(holdout.observations, holdout.actions, dynamics.elites)
+            nll = prediction.negative_log_likelihood(targets).mean()
+            rmse = (prediction.mean - targets).square().mean().sqrt()
+        return FitReport(steps, float(nll), float(rmse))
+
+    def _step(self, batch: Batch) -> None:
+        dynamics = self.dynamics
+        prediction = dynamics.predict(batch.observations, batch.actions)
+        nll = prediction.negative_log_likelihood(dynamics.normaliser.targets(batch))
+        # Summed over the members, so that each one's gradient is that of its own mean.
+        loss = nll.mean((1, 2)).sum()
+        if dynamics.termination_head is not None:
+            own = [
+                column[0] for column in (batch.observations, batch.actions, batch.next_observations)
+            ]
+            logits = dynamics.termination_logit(*own)
+            loss = loss + functional.binary_cross_entropy_with_logits(logits, batch.terminateds[0])
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def _holdout_errors(self, holdout: Batch, targets: Tensor) -> Tensor:
+        """Mean squared error [E] of every member on the held-out rows: over the rows the
+        arithmetic, over the dimensions the geometric mean, so that one dimension that cannot be
+        predicted does not hide the progress of the others."""
+        prediction = self.dynamics.predict(holdout.observations, holdout.actions)
+        squared_error = (prediction.mean - targets).square().mean(1)
+        return (squared_error + 1e-8).log().mean(1).exp()

@@ -1,0 +1,75 @@
+"""Batched ensembles of multilayer perceptrons: the one network every part of MnM is built from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+ACTIVATIONS = {"relu": functional.relu, "silu": functional.silu}
+
+
+class EnsembleMLP(nn.Module):
+    """`members` multilayer perceptrons of one shape, evaluated together by batched products.
+
+    Args:
+        members: number of networks E.
+        input_dim: width of the input.
+        hidden_sizes: widths of the hidden layers.
+        output_dim: width of the output; the last layer is linear.
+        activation: "relu" or "silu".
+    """
+
+    def __init__(
+        self,
+        members: int,
+        input_dim: int,
+        hidden_sizes: Sequence[int],
+        output_dim: int,
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        self.members = members
+        self.activation = ACTIVATIONS[activation]
+        widths = [input_dim, *hidden_sizes, output_dim]
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for fan_in, fan_out in pairwise(widths):
+            bound = 1.0 / math.sqrt(fan_in)
+            self.weights.append(torch.empty(members, fan_in, fan_out).uniform_(-bound, bound))
+            self.biases.append(torch.empty(members, 1, fan_out).uniform_(-bound, bound))
+
+    def forward(self, inputs: Tensor, member_indices: Tensor | None = None) -> Tensor:
+        """Evaluates every member, or the ones named.
+
+        Args:
+            inputs: [N, in], the same rows for every member, or [E, N, in], rows of its own for each.
+            member_indices: [M] integers; evaluates only these, inputs then being [M, N, in] or [N, in].
+
+        Returns:
+            [E, N, out] (or [M, N, out]).
+        """
+        last = len(self.weights) - 1
+        hidden = inputs
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if member_indices is not None:
+                weight, bias = weight[member_indices], bias[member_indices]
+            if hidden.dim() == 2:
+                hidden = hidden.expand(weight.shape[0], -1, -1)
+            hidden = torch.baddbmm(bias, hidden, weight)
+            if layer < last:
+                hidden = self.activation(hidden)
+        return hidden
+
+
+def soft_clamp(values: Tensor, low: float, high: float) -> Tensor:
+    """Bounds `values` to (low, high) smoothly, so that a gradient remains at the bounds.
+
+    The double softplus of PETS (Chua et al. 2018, section 4), with fixed bounds.
+    """
+    values = high - functional.softplus(high - values)
+    return low + functional.softplus(values - low)

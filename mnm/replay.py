@@ -1,0 +1,191 @@
+"""Flat ring buffer of transitions on the learner's device: one tensor, sampled by one gather."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnm.transitions import Transitions
+
+HOLDOUT_PERIOD = 10  # every tenth slot is held out from the model and the classifier
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows drawn from a buffer, on its device.
+
+    Attributes:
+        observations: [N, obs].
+        actions: [N, act].
+        rewards: [N].
+        next_observations: [N, obs].
+        terminateds: [N], 1.0 where the task ended.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    next_observations: Tensor
+    terminateds: Tensor
+
+
+class ReplayBuffer:
+    """Ring buffer of `capacity` transitions, oldest overwritten first.
+
+    Args:
+        capacity: rows kept.
+        observation_dim: width of an observation.
+        action_dim: width of an action.
+        device: where the rows live and are sampled.
+    """
+
+    def __init__(
+        self, capacity: int, observation_dim: int, action_dim: int, device: torch.device | str
+    ) -> None:
+        self.capacity = capacity
+        self.observation_dim = observation_dim
+        self.action_dim = action_dim
+        self.device = torch.device(device)
+        self.size = 0
+        self.position = 0
+        self._widths = [observation_dim, action_dim, 1, observation_dim, 1, 1]
+        # Uninitialised memory: pages are only taken as rows arrive.
+        self._rows = torch.empty(capacity, sum(self._widths), device=self.device)
+        # Episode number and step are kept beside the rows, on the host: no update reads them.
+        self._origins = torch.empty(capacity, 2, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def append(self, transitions: Transitions) -> None:
+        """Adds rows at the end of the ring; of more than `capacity` rows only the last stay."""
+        transitions = transitions[max(0, len(transitions) - self.capacity) :]
+        count = len(transitions)
+        rows = np.concatenate(
+            [
+                transitions.observations,
+                transitions.actions,
+                transitions.rewards[:, None],
+                transitions.next_observations,
+                transitions.terminateds[:, None],
+                transitions.truncateds[:, None],
+            ],
+            axis=1,
+            dtype=np.float32,
+        )
+        origins = np.stack([transitions.episode_ids, transitions.steps], axis=1)
+        first = min(count, self.capacity - self.position)
+        for target, source in ((self._rows, rows), (self._origins, origins)):
+            tensor = torch.from_numpy(source)
+            target[self.position : self.position + first] = tensor[:first].to(target.device)
+            target[: count - first] = tensor[first:].to(target.device)
+        self.position = (self.position + count) % self.capacity
+        self.size = min(self.size + count, self.capacity)
+
+    def sample(self, count: int, generator: torch.Generator) -> Batch:
+        """`count` rows drawn uniformly with replacement from all rows."""
+        return self._gather(self._draw(self.size, (count,), generator))
+
+    def sample_training(self, count: int, generator: torch.Generator) -> Batch:
+        """`count` rows drawn from those that are not held out."""
+        return self._gather(self.training_slots((count,), generator))
+
+    def sample_holdout(self, count: int, generator: torch.Generator) -> Batch:
+        """`count` rows drawn from the held-out tenth; needs at least ten rows in the buffer."""
+        drawn = self._draw(self.size // HOLDOUT_PERIOD, (count,), generator)
+        return self._gather(drawn * HOLDOUT_PERIOD + HOLDOUT_PERIOD - 1)
+
+    def holdout(self, most: int) -> Batch:
+        """Up to `most` held-out rows, the first in slot order."""
+        slots = torch.arange(HOLDOUT_PERIOD - 1, self.size, HOLDOUT_PERIOD, device=self.device)
+        return self._gather(slots[:most])
+
+    def training_slots(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Random slots of rows that are not held out, for `rows_at`."""
+        training = self.size - self.size // HOLDOUT_PERIOD
+        drawn = self._draw(training, shape, generator)
+        return drawn + torch.div(drawn, HOLDOUT_PERIOD - 1, rounding_mode="floor")
+
+    def rows_at(self, slots: Tensor) -> Batch:
+        """The rows in given slots; `slots` [N] or [E, N], the columns then [E, N, ...]."""
+        return self._gather(slots)
+
+    def all_rows(self) -> Batch:
+        """Every row, in slot order."""
+        return self._split(self._rows[: self.size])
+
+    def transitions(self) -> Transitions:
+        """Every row with its episode and step, oldest first, as NumPy columns."""
+        rows, origins = (part.numpy() for part in self._oldest_first(self._rows, self._origins))
+        edges = np.cumsum(self._widths)[:-1]
+        observations, actions, rewards, next_observations, terminateds, truncateds = np.split(
+            rows, edges, axis=1
+        )
+        return Transitions(
+            observations,
+            actions,
+            rewards[:, 0],
+            next_observations,
+            terminateds[:, 0] > 0.5,
+            truncateds[:, 0] > 0.5,
+            origins[:, 0],
+            origins[:, 1],
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows in slot order and position, for a checkpoint."""
+        return {
+            "capacity": self.capacity,
+            "rows": self._rows[: self.size].cpu().clone(),
+            "origins": self._origins[: self.size].clone(),
+            "position": self.position,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what `state_dict` returned; into a smaller buffer, the newest rows.
+
+        Raises:
+            ValueError: the rows are of another task.
+        """
+        rows, origins, position = state["rows"], state["origins"], state["position"]
+        if rows.shape[1] != self._rows.shape[1]:
+            raise ValueError(
+                f"The saved replay has rows of width {rows.shape[1]}, this task's have "
+                f"{self._rows.shape[1]}: restore into the task that the checkpoint was made with."
+            )
+        if state["capacity"] != self.capacity:
+            if len(rows) == state["capacity"]:
+                rows, origins = rows.roll(-position, 0), origins.roll(-position, 0)
+            rows, origins = rows[-self.capacity :], origins[-self.capacity :]
+            position = len(rows) % self.capacity
+        self.size, self.position = len(rows), position
+        self._rows[: self.size] = rows.to(self.device)
+        self._origins[: self.size] = origins
+
+    def _oldest_first(self, *columns: Tensor) -> list[Tensor]:
+        shift = -self.position if self.size == self.capacity else 0
+        return [column[: self.size].cpu().roll(shift, 0) for column in columns]
+
+    def _draw(self, high: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return torch.randint(high, shape, generator=generator, device=self.device)
+
+    def _gather(self, slots: Tensor) -> Batch:
+        if slots.dim() == 1:
+            return self._split(self._rows.index_select(0, slots))
+        return self._split(self._rows[slots])
+
+    def _split(self, rows: Tensor) -> Batch:
+        observations, actions, rewards, next_observations, terminateds, _ = rows.split(
+            self._widths, dim=-1
+        )
+        return Batch(
+            observations,
+            actions,
+            rewards.squeeze(-1),
+            next_observations,
+            terminateds.squeeze(-1),
+        )

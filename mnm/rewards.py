@@ -1,0 +1,86 @@
+"""Positive rewards for the logarithm of the bound: the transforms "shift" and "exp"."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from torch import Tensor
+
+from mnm.settings import Settings
+
+
+class RewardTransform:
+    """r' = transform(r) > 0 in logarithms, and what a terminated episode is worth.
+
+    "shift": r' = r + c; "exp": r' = exp(beta r), for which log r' = beta r and no reward is refused.
+    A terminal state is an absorbing one that pays `terminal_reward` for ever (our reconstruction).
+
+    Args:
+        settings: reads `reward_transform`, `reward_shift`, `reward_beta`, `terminal_reward`, `gamma`.
+
+    Attributes:
+        smallest: the smallest real reward seen; predicted rewards are floored there.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.kind = settings.reward_transform
+        self.shift = settings.reward_shift
+        self.beta = settings.reward_beta
+        self.gamma = settings.gamma
+        self.smallest = math.inf
+        if settings.terminal_reward is not None:
+            self.log_terminal_reward = math.log(settings.terminal_reward)
+        elif self.kind == "exp":
+            self.log_terminal_reward = 0.0
+        else:
+            self.log_terminal_reward = math.log(self.shift) if self.shift > 0 else -math.inf
+
+    @property
+    def terminal_value(self) -> float:
+        """log(terminal_reward / (1 - gamma)), what a terminal transition bootstraps.
+
+        Where a shift of zero leaves it undefined, the task has never terminated (`check` would have
+        refused it): a termination that the model alone imagines is then worth the smallest reward.
+        """
+        log_reward = self.log_terminal_reward
+        if math.isinf(log_reward):
+            log_reward = math.log(self.smallest + self.shift)
+        return log_reward - math.log1p(-self.gamma)
+
+    def check(self, rewards: np.ndarray, terminateds: np.ndarray, first_step: int) -> None:
+        """Refuses real rewards whose logarithm does not exist, and remembers the smallest.
+
+        Args:
+            rewards: [N] as the environment gave them.
+            terminateds: [N] whether the task ended there.
+            first_step: real step of row 0, for the message.
+
+        Raises:
+            ValueError: a shifted reward is not positive, or the task terminates while the
+                transformed reward of an ended episode would be zero.
+        """
+        if self.kind == "shift":
+            row = int(rewards.argmin())
+            if rewards[row] + self.shift <= 0:
+                raise ValueError(
+                    f"The reward {rewards[row]:g} at real step {first_step + row} is not positive "
+                    f"with reward_shift={self.shift:g}: set reward_shift above {-rewards[row]:g}, "
+                    'or reward_transform="exp".'
+                )
+            if terminateds.any() and math.isinf(self.log_terminal_reward):
+                raise ValueError(
+                    f"The task terminated at real step {first_step + int(terminateds.argmax())} "
+                    f"and reward_shift={self.shift:g} leaves an ended episode no positive reward: "
+                    'set terminal_reward or a positive reward_shift, or reward_transform="exp".'
+                )
+        self.smallest = min(self.smallest, float(rewards.min()))
+
+    def log(self, rewards: Tensor) -> Tensor:
+        """log r' of rewards [N] that `check` has passed."""
+        return self.beta * rewards if self.kind == "exp" else (rewards + self.shift).log()
+
+    def log_predicted(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
+        """log r' of predicted rewards [N], floored at the smallest real one, and which were."""
+        floored = rewards < self.smallest
+        return self.log(rewards.clamp_min(self.smallest)), floored

@@ -1,0 +1,63 @@
+"""Branched model rollouts: the one function that imagines, in the learner and in the pool alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnm.dynamics import DynamicsEnsemble
+from mnm.policy import TanhGaussianPolicy
+from mnm.transitions import Transitions
+
+
+@torch.no_grad()
+def branched_rollout(
+    policy: TanhGaussianPolicy,
+    dynamics: DynamicsEnsemble,
+    start_observations: Tensor,
+    length: int,
+    generator: torch.Generator,
+    elites_only: bool,
+) -> Transitions:
+    """Imagines short trajectories from real states (MBPO: Janner et al. 2019, algorithm 2).
+
+    Each step draws every row's next state from a random member of the ensemble; a row whose task
+    has ended is dropped.
+
+    Args:
+        policy: acts, with exploration noise.
+        dynamics: imagines.
+        start_observations: [N, obs] states of real transitions, on the networks' device.
+        length: steps at the most.
+        generator: on the same device.
+        elites_only: draw from the elites (mbpo, mnm-approx) or from every member (mnm).
+
+    Returns:
+        At most N * length transitions, step by step; `episode_ids` are the rows of
+        `start_observations`.
+    """
+    members = dynamics.elites if elites_only else None
+    observations = start_observations
+    rows = torch.arange(len(observations), device=observations.device)
+    parts: list[Transitions] = []
+    for step in range(length):
+        noise = torch.randn(
+            len(observations),
+            policy.action_center.numel(),
+            generator=generator,
+            device=observations.device,
+        )
+        actions, _ = policy.sample(observations, noise)
+        next_observations, rewards = dynamics.sample(observations, actions, generator, members)
+        ended = dynamics.termination(observations, actions, next_observations) > 0.5
+        columns = (observations, actions, rewards, next_observations, ended)
+        arrays = [column.cpu().numpy() for column in columns]
+        last = np.full(len(rows), step == length - 1) & ~arrays[4]
+        steps = np.full(len(rows), step, dtype=np.int64)
+        parts.append(Transitions(*arrays, last, rows.cpu().numpy(), steps))
+        alive = ~ended
+        observations, rows = next_observations[alive], rows[alive]
+        if len(rows) == 0:
+            break
+    return Transitions.concatenate(parts)

@@ -1,0 +1,250 @@
+"""Every setting of the algorithm family in one dataclass, with the presets of its four members."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+Algorithm = Literal["sac", "mbpo", "mnm-approx", "mnm"]
+RewardTransformName = Literal["shift", "exp"]
+ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
+REWARD_TRANSFORMS: tuple[str, ...] = get_args(RewardTransformName)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one learner; `Settings.preset(algo)` gives each algorithm's defaults.
+
+    Steps are real environment steps unless a comment says otherwise. The defaults of the
+    actor-critic and of the ensemble are those of MBPO (Janner et al. 2019); those of the classifier
+    and of the joint objective are our reconstruction.
+
+    Raises:
+        ValueError: a setting is out of its range; the message names it and says what is allowed.
+    """
+
+    algo: Algorithm = "mnm"
+
+    # Actor-critic (SAC)
+    gamma: float = 0.99  # discount
+    tau: float = 0.005  # step of the target critics towards the critics, per update
+    actor_lr: float = 3e-4
+    critic_lr: float = 3e-4
+    alpha_lr: float = 3e-4  # of the entropy temperature
+    initial_alpha: float = 0.1  # entropy temperature at the start
+    target_entropy: float | Literal["auto"] = "auto"  # nats on the (-1, 1) scale; auto: -act
+    hidden_sizes: tuple[int, ...] = (256, 256)  # of the policy and of each critic
+    batch_size: int = 256  # rows per update of the critics and the policy
+    updates_to_data_ratio: float = 20.0  # joint updates per step after the random ones
+    num_random_steps: int = 5000  # uniformly random steps before learning starts
+    replay_capacity: int = 1_000_000  # real transitions kept
+
+    # Dynamics ensemble
+    ensemble_size: int = 7
+    num_elites: int = 5  # members used by mbpo and mnm-approx, the best on held-out transitions
+    dynamics_hidden_sizes: tuple[int, ...] = (200, 200, 200, 200)
+    dynamics_lr: float = 1e-3  # of the maximum-likelihood fit
+    dynamics_weight_decay: tuple[float, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)  # per layer
+    dynamics_batch_size: int = 256  # rows per member and step of the fit
+    dynamics_fit_interval: int = 250  # steps between two fits
+    dynamics_fit_patience: int = 5  # epochs without 1 % better hold-out error before a fit stops
+    dynamics_max_fit_steps: int = 2000  # gradient steps of one fit at the most
+
+    # Model rollouts
+    rollout_schedule: tuple[int, int, int, int] = (20_000, 150_000, 1, 1)  # from, to step; lengths
+    rollouts_per_step: int = 400  # branched rollouts started per real step
+    rollout_interval: int = 250  # steps between two batches of rollouts
+    synthetic_retention: int = 1000  # steps for which imagined transitions are kept
+    real_ratio: float = 0.05  # share of real rows in the batches of critics and policy
+
+    # Transition classifier
+    classifier_hidden_sizes: tuple[int, ...] = (128, 128)
+    classifier_ensemble_size: int = 1  # networks whose logits are averaged
+    classifier_lr: float = 3e-4
+    classifier_label_smoothing: float = 0.1  # 0: none; targets become s/2 and 1 - s/2
+    classifier_input_noise: float = 0.0  # standard deviation, in normalised units
+    classifier_gradient_penalty: float = 0.0  # weight of |d logit / d input|^2 on real rows
+    logit_clip: float = 5.0  # bound on |logit| where it enters a reward
+
+    # mnm-approx: reward + classifier_reward_weight * clip(logit)
+    classifier_reward_weight: float | Literal["auto"] = 0.1  # auto: holds the mean at the target
+    log_ratio_target: float = -0.1  # nats per step; mean clipped logit that "auto" holds
+    classifier_reward_weight_lr: float = 3e-4  # of the dual update of "auto"
+
+    # mnm: the joint objective on transformed rewards
+    reward_transform: RewardTransformName = "exp"  # shift: r + reward_shift; exp: exp(beta r)
+    reward_shift: float = 0.0  # c of "shift"; r + c must stay positive
+    reward_beta: float = 2.0  # beta of "exp"; (1 - gamma) beta scales the reward signal
+    terminal_reward: float | None = None  # transformed, paid for ever after a termination; None:
+    # transform(0), so that a terminated episode earns what it does in plain RL
+    log_ratio_weight: float = 0.1  # of logit C; 1: the paper's bound
+    likelihood_weight: float = 1.0  # of the log-likelihood beside the adversarial and value terms
+    model_lr: float = 3e-4  # of the joint model update
+    model_grad_clip: float = 1.0  # largest gradient norm of the joint model update
+
+    def __post_init__(self) -> None:
+        # Configuration files and RLlib hand over lists where a tuple is meant.
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
+        self._check()
+
+    @classmethod
+    def preset(cls, algo: str, **overrides: Any) -> Settings:
+        """The defaults of "sac", "mbpo", "mnm-approx" or "mnm", with `overrides` on top.
+
+        Raises:
+            ValueError: unknown algorithm or setting, or a value out of range.
+        """
+        if algo not in ALGORITHMS:
+            raise ValueError(
+                f"Unknown algorithm {algo!r}: choose one of {', '.join(ALGORITHMS)}."
+            )
+        known = {field.name for field in fields(cls)}
+        for name in overrides:
+            if name not in known:
+                raise ValueError(f"Unknown setting {name!r}: the settings are {sorted(known)}.")
+        return cls(**{**PRESETS[algo], "algo": algo, **overrides})
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings by name, as plain Python values."""
+        return asdict(self)
+
+    def replace(self, **changes: Any) -> Settings:
+        """A copy with some settings changed."""
+        return replace(self, **changes)
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the algorithm learns a dynamics model (all but sac)."""
+        return self.algo != "sac"
+
+    @property
+    def has_classifier(self) -> bool:
+        """Whether the algorithm learns a transition classifier (mnm and mnm-approx)."""
+        return self.algo in ("mnm", "mnm-approx")
+
+    def rollout_length(self, env_steps: int) -> int:
+        """Length of the branched rollouts at a real step: linear between the schedule's ends.
+
+        MBPO (Janner et al. 2019), appendix C.
+        """
+        start, end, first, last = self.rollout_schedule
+        progress = min(max((env_steps - start) / max(end - start, 1), 0.0), 1.0)
+        return int(first + progress * (last - first))
+
+    def updates_due(self, env_steps: int) -> int:
+        """Joint updates that `env_steps` real steps allow in all: the ratio is exact at any time."""
+        return int(self.updates_to_data_ratio * max(0, env_steps - self.num_random_steps))
+
+    def _check(self) -> None:
+        def require(condition: bool, name: str, allowed: str) -> None:
+            if not condition:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not valid: use {allowed}.")
+
+        require(self.algo in ALGORITHMS, "algo", f"one of {', '.join(ALGORITHMS)}")
+        require(
+            self.reward_transform in REWARD_TRANSFORMS,
+            "reward_transform",
+            f"one of {', '.join(REWARD_TRANSFORMS)}",
+        )
+        for name in ("target_entropy", "classifier_reward_weight"):
+            value = getattr(self, name)
+            require(value == "auto" or _is_number(value), name, 'a number or "auto"')
+        for name, (low, high, allowed) in RANGES.items():
+            value = getattr(self, name)
+            require(_is_number(value) and low <= value <= high, name, allowed)
+        for name in INTEGERS:
+            value = getattr(self, name)
+            require(
+                isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+                name,
+                "a whole number of at least 1",
+            )
+        for name in ("hidden_sizes", "dynamics_hidden_sizes", "classifier_hidden_sizes"):
+            sizes = getattr(self, name)
+            require(
+                isinstance(sizes, tuple)
+                and len(sizes) > 0
+                and all(isinstance(size, int) and size >= 1 for size in sizes),
+                name,
+                "a sequence of at least one layer width, each at least 1",
+            )
+        require(self.gamma < 1.0, "gamma", "a discount below 1")
+        require(self.num_elites <= self.ensemble_size, "num_elites", "at most ensemble_size")
+        require(
+            len(self.dynamics_weight_decay) == len(self.dynamics_hidden_sizes) + 1,
+            "dynamics_weight_decay",
+            "one value for each hidden layer of dynamics_hidden_sizes and one for the output",
+        )
+        require(
+            len(self.rollout_schedule) == 4
+            and self.rollout_schedule[0] <= self.rollout_schedule[1]
+            and min(self.rollout_schedule[2:]) >= 1,
+            "rollout_schedule",
+            "(first step, last step, length before, length after) with lengths of at least 1",
+        )
+        require(
+            self.terminal_reward is None or self.terminal_reward > 0,
+            "terminal_reward",
+            "None or a positive number",
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_INFINITY = float("inf")
+_POSITIVE = (1e-12, _INFINITY, "a positive number")
+_NOT_NEGATIVE = (0.0, _INFINITY, "zero or a positive number")
+_SHARE = (0.0, 1.0, "a number from 0 to 1")
+
+RANGES: dict[str, tuple[float, float, str]] = {
+    "gamma": (0.0, 1.0, "a discount from 0 to below 1"),
+    "tau": _SHARE,
+    "actor_lr": _POSITIVE,
+    "critic_lr": _POSITIVE,
+    "alpha_lr": _NOT_NEGATIVE,
+    "initial_alpha": _POSITIVE,
+    "updates_to_data_ratio": _NOT_NEGATIVE,
+    "num_random_steps": _NOT_NEGATIVE,
+    "dynamics_lr": _POSITIVE,
+    "real_ratio": _SHARE,
+    "classifier_lr": _POSITIVE,
+    "classifier_label_smoothing": _SHARE,
+    "classifier_input_noise": _NOT_NEGATIVE,
+    "classifier_gradient_penalty": _NOT_NEGATIVE,
+    "logit_clip": _POSITIVE,
+    "classifier_reward_weight_lr": _POSITIVE,
+    "reward_beta": _POSITIVE,
+    "reward_shift": (-_INFINITY, _INFINITY, "a number"),
+    "log_ratio_target": (-_INFINITY, _INFINITY, "a number"),
+    "log_ratio_weight": _NOT_NEGATIVE,
+    "likelihood_weight": _NOT_NEGATIVE,
+    "model_lr": _POSITIVE,
+    "model_grad_clip": _POSITIVE,
+}
+INTEGERS = (
+    "batch_size",
+    "replay_capacity",
+    "ensemble_size",
+    "num_elites",
+    "dynamics_batch_size",
+    "dynamics_fit_interval",
+    "dynamics_fit_patience",
+    "dynamics_max_fit_steps",
+    "rollouts_per_step",
+    "rollout_interval",
+    "synthetic_retention",
+    "classifier_ensemble_size",
+)
+
+# What differs between the four; everything else is shared.
+PRESETS: dict[str, dict[str, Any]] = {
+    "sac": {"updates_to_data_ratio": 1.0, "initial_alpha": 1.0},
+    "mbpo": {"initial_alpha": 1.0},
+    "mnm-approx": {"initial_alpha": 1.0},
+    "mnm": {"real_ratio": 0.5, "logit_clip": 2.0},
+}

@@ -1,0 +1,49 @@
+"""The one columnar batch of transitions that collectors, rollouts, replay and log share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+
+@dataclass
+class Transitions:
+    """N transitions in columns, actions and rewards in the environment's units.
+
+    Attributes:
+        observations: float32 [N, obs].
+        actions: float32 [N, act].
+        rewards: float32 [N].
+        next_observations: float32 [N, obs]; at the end of an episode its last observation.
+        terminateds: bool [N]; the task ended, nothing follows.
+        truncateds: bool [N]; the episode was cut, its value goes on.
+        episode_ids: int64 [N].
+        steps: int64 [N]; step within the episode, from 0.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    next_observations: np.ndarray
+    terminateds: np.ndarray
+    truncateds: np.ndarray
+    episode_ids: np.ndarray
+    steps: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    def __getitem__(self, rows: slice) -> Transitions:
+        return Transitions(*(getattr(self, name)[rows] for name in COLUMNS))
+
+    @staticmethod
+    def concatenate(batches: Sequence[Transitions]) -> Transitions:
+        """All rows of `batches`, in order."""
+        return Transitions(
+            *(np.concatenate([getattr(batch, name) for batch in batches]) for name in COLUMNS)
+        )
+
+
+COLUMNS = tuple(field.name for field in fields(Transitions))

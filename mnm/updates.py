@@ -1,0 +1,370 @@
+"""The joint update: classifier, model, critics, policy and temperature of all four algorithms."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnm.classifier import TransitionClassifier
+from mnm.critics import TwinCritics, target_copy
+from mnm.dynamics import DynamicsEnsemble
+from mnm.policy import TanhGaussianPolicy
+from mnm.replay import Batch, ReplayBuffer
+from mnm.rewards import RewardTransform
+from mnm.settings import Settings
+
+
+class Networks(nn.Module):
+    """Everything that is learned, in one module.
+
+    Args:
+        policy: acts.
+        critics: twin action values.
+        dynamics: the ensemble; None for sac.
+        classifier: real or imagined; None for sac and mbpo.
+        settings: reads `initial_alpha`.
+    """
+
+    def __init__(
+        self,
+        policy: TanhGaussianPolicy,
+        critics: TwinCritics,
+        dynamics: DynamicsEnsemble | None,
+        classifier: TransitionClassifier | None,
+        settings: Settings,
+    ) -> None:
+        super().__init__()
+        self.policy = policy
+        self.critics = critics
+        self.target_critics = target_copy(critics)
+        self.dynamics = dynamics
+        self.classifier = classifier
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(settings.initial_alpha)))
+        # Moved only where classifier_reward_weight is "auto".
+        self.log_classifier_reward_weight = nn.Parameter(torch.tensor(math.log(0.1)))
+
+
+class JointUpdate:
+    """Makes updates on batches from the replay and the imagined transitions.
+
+    Gradients are taken for exactly the parameters a step moves; statistics are summed on the device
+    and read once per call.
+
+    Args:
+        networks: what is trained, in place.
+        settings: of the algorithm.
+        rewards: the transform of `mnm`.
+        replay: real transitions.
+        synthetic: imagined transitions; for `mnm` only their states and actions are used.
+        generator: on the networks' device.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        settings: Settings,
+        rewards: RewardTransform,
+        replay: ReplayBuffer,
+        synthetic: ReplayBuffer | None,
+        generator: torch.Generator,
+    ) -> None:
+        self.networks = networks
+        self.settings = settings
+        self.rewards = rewards
+        self.replay = replay
+        self.synthetic = synthetic
+        self.generator = generator
+        self.action_dim = networks.policy.action_center.numel()
+        auto = settings.target_entropy == "auto"
+        self.target_entropy = -self.action_dim if auto else float(settings.target_entropy)
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._critic_parameters = list(networks.critics.parameters())
+        self._target_parameters = list(networks.target_critics.parameters())
+        self.optimizers = {
+            "critics": self._adam(self._critic_parameters, settings.critic_lr),
+            "policy": self._adam(list(networks.policy.parameters()), settings.actor_lr),
+            "alpha": self._adam([networks.log_alpha], settings.alpha_lr),
+        }
+        if networks.classifier is not None:
+            parameters = list(networks.classifier.parameters())
+            self.optimizers["classifier"] = self._adam(parameters, settings.classifier_lr)
+        if settings.algo == "mnm":
+            assert networks.dynamics is not None
+            parameters = list(networks.dynamics.networks.parameters())
+            self.optimizers["model"] = self._adam(parameters, settings.model_lr)
+        if settings.algo == "mnm-approx" and settings.classifier_reward_weight == "auto":
+            self.optimizers["classifier_reward_weight"] = self._adam(
+                [networks.log_classifier_reward_weight], settings.classifier_reward_weight_lr
+            )
+
+    def run(self, count: int) -> dict[str, float]:
+        """Makes `count` joint updates and returns the means of their statistics by name."""
+        step = {
+            "sac": self._update_sac,
+            "mbpo": self._update_mbpo,
+            "mnm-approx": self._update_mnm_approx,
+            "mnm": self._update_mnm,
+        }[self.settings.algo]
+        for _ in range(count):
+            step()
+        return self._read_statistics()
+
+    # One update of each algorithm
+
+    def _update_sac(self) -> None:
+        batch = self.replay.sample(self.settings.batch_size, self.generator)
+        self._update_actor_critic(batch, self._reward_target(batch, batch.rewards))
+
+    def _update_mbpo(self) -> None:
+        batch, _ = self._mixed_batch()
+        self._update_actor_critic(batch, self._reward_target(batch, batch.rewards))
+
+    def _update_mnm_approx(self) -> None:
+        classifier, dynamics = self._classifier(), self._dynamics()
+        real = self.replay.sample_training(self.settings.batch_size, self.generator)
+        with torch.no_grad():
+            imagined, _ = dynamics.sample(
+                real.observations, real.actions, self.generator, dynamics.elites
+            )
+        self._update_classifier(
+            classifier.inputs(
+                dynamics.normaliser, real.observations, real.actions, real.next_observations
+            ),
+            classifier.inputs(dynamics.normaliser, real.observations, real.actions, imagined),
+        )
+        batch, number_real = self._mixed_batch()
+        with torch.no_grad():
+            rows = slice(number_real, None)
+            logit = classifier(
+                classifier.inputs(
+                    dynamics.normaliser,
+                    batch.observations[rows],
+                    batch.actions[rows],
+                    batch.next_observations[rows],
+                )
+            ).clamp(-self.settings.logit_clip, self.settings.logit_clip)
+            rewards = batch.rewards.clone()
+            rewards[rows] += self._classifier_reward_weight() * logit
+        if "classifier_reward_weight" in self.optimizers and len(logit):
+            self._update_classifier_reward_weight(logit)
+        self._update_actor_critic(batch, self._reward_target(batch, rewards))
+
+    def _update_mnm(self) -> None:
+        self._update_classifier_and_model()
+        batch, number_real = self._mixed_batch()
+        self._update_actor_critic(*self._bound_target(batch, number_real))
+
+    # Critics and policy
+
+    def _update_actor_critic(self, batch: Batch, target: Tensor) -> None:
+        """SAC's critics on `target` [N], its policy, temperature and target critics."""
+        networks = self.networks
+        values = networks.critics(batch.observations, batch.actions)
+        critic_loss = (values - target).square().mean(1).sum()
+        self._step("critics", critic_loss)
+
+        alpha = networks.log_alpha.detach().exp()
+        actions, log_probability = networks.policy.sample(
+            batch.observations, self._noise(len(batch.observations))
+        )
+        value = networks.critics.smaller(batch.observations, actions)
+        self._step("policy", (alpha * log_probability - value).mean())
+
+        entropy = -log_probability.detach().mean()
+        self._step("alpha", networks.log_alpha * (entropy - self.target_entropy))
+        torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.settings.tau)
+        self._record(
+            critic_loss=critic_loss,
+            q_value=values.mean(),
+            q_target=target.mean(),
+            policy_entropy=entropy,
+            alpha=alpha,
+        )
+
+    @torch.no_grad()
+    def _next_value(self, next_observations: Tensor) -> Tensor:
+        """Soft value [N] of the target critics: SAC, Haarnoja et al. 2018, equation 3."""
+        networks = self.networks
+        actions, log_probability = networks.policy.sample(
+            next_observations, self._noise(len(next_observations))
+        )
+        value = networks.target_critics.smaller(next_observations, actions)
+        return value - networks.log_alpha.exp() * log_probability
+
+    @torch.no_grad()
+    def _reward_target(self, batch: Batch, rewards: Tensor) -> Tensor:
+        """r + gamma (1 - d) V(s') [N]."""
+        following = (1 - batch.terminateds) * self._next_value(batch.next_observations)
+        return rewards + self.settings.gamma * following
+
+    @torch.no_grad()
+    def _bound_target(self, batch: Batch, number_real: int) -> tuple[Batch, Tensor]:
+        """The critics' target under the bound's reward, s' drawn from the current model.
+
+        (1-gamma) log r' + w logit C(s,a,s') - (1-gamma) log(1-gamma) + gamma V(s'), where a
+        terminal s' is worth log(terminal_reward / (1-gamma)): the paper's bound with fixed discount
+        as a reward, the entropy of SAC in V only.
+        """
+        settings, dynamics, classifier = self.settings, self._dynamics(), self._classifier()
+        observations, actions = batch.observations, batch.actions
+        imagined, predicted_rewards = dynamics.sample(observations, actions, self.generator)
+        log_reward, floored = self.rewards.log_predicted(predicted_rewards)
+        log_reward[:number_real] = self.rewards.log(batch.rewards[:number_real])
+        logit = classifier(
+            classifier.inputs(dynamics.normaliser, observations, actions, imagined)
+        ).clamp(-settings.logit_clip, settings.logit_clip)
+        ended = dynamics.termination(observations, actions, imagined)
+        following = torch.lerp(
+            self._next_value(imagined),
+            torch.full_like(ended, self.rewards.terminal_value),
+            ended,
+        )
+        stop = 1 - settings.gamma
+        target = (
+            stop * log_reward
+            + settings.log_ratio_weight * logit
+            - stop * math.log(stop)
+            + settings.gamma * following
+        )
+        self._record(
+            rewards_floored=floored[number_real:].sum().float(),
+            bound_reward=(stop * log_reward).mean(),
+            bound_log_ratio=logit.mean(),
+        )
+        return batch, target
+
+    # Classifier and model
+
+    def _update_classifier(self, real: Tensor, imagined: Tensor) -> None:
+        loss, real_logits, imagined_logits = self._classifier().loss(real, imagined, self.generator)
+        self._step("classifier", loss)
+        correct = (real_logits > 0).float().mean() + (imagined_logits <= 0).float().mean()
+        self._record(
+            classifier_loss=loss,
+            classifier_train_accuracy=correct / 2,
+            classifier_train_logit_real=real_logits.mean(),
+            classifier_train_logit_imagined=imagined_logits.mean(),
+        )
+
+    def _update_classifier_and_model(self) -> None:
+        """The adversarial pair: one draw from the model serves both losses.
+
+        The model maximises E[w logit C(s,a,s') + gamma ((1-d) V(s') + d log(terminal / (1-gamma)))]
+        through a reparameterised s', with a likelihood term beside it; the reward head is trained
+        by likelihood alone.
+        """
+        settings, dynamics, classifier = self.settings, self._dynamics(), self._classifier()
+        members = dynamics.networks.members
+        rows = -(-settings.batch_size // members) * members
+        real = self.replay.sample_training(rows, self.generator)
+        prediction = dynamics.predict(
+            dynamics.split(real.observations, members), dynamics.split(real.actions, members)
+        )
+        noise = torch.randn(
+            rows, dynamics.observation_dim, generator=self.generator, device=self.replay.device
+        )
+        imagined, _ = dynamics.decode(real.observations, prediction, noise)
+        normaliser = dynamics.normaliser
+        imagined_inputs = classifier.inputs(normaliser, real.observations, real.actions, imagined)
+        self._update_classifier(
+            classifier.inputs(normaliser, real.observations, real.actions, real.next_observations),
+            imagined_inputs.detach(),
+        )
+
+        ended = dynamics.termination(real.observations, real.actions, imagined)
+        next_actions, _ = self.networks.policy.sample(imagined, self._noise(rows))
+        value = self.networks.critics.smaller(imagined, next_actions)
+        following = (1 - ended) * value + ended * self.rewards.terminal_value
+        objective = settings.log_ratio_weight * classifier(imagined_inputs)
+        objective = objective + settings.gamma * following
+        targets = dynamics.split(normaliser.targets(real), members)
+        nll = prediction.negative_log_likelihood(targets)
+        change_nll = nll[..., : dynamics.observation_dim].mean()
+        reward_nll = nll[..., dynamics.observation_dim].mean()
+        loss = settings.likelihood_weight * change_nll + reward_nll - objective.mean()
+        self._step("model", loss, max_norm=settings.model_grad_clip)
+        self._record(model_objective=objective.mean(), model_nll=nll.mean())
+
+    def _update_classifier_reward_weight(self, logit: Tensor) -> None:
+        """Dual update: the weight grows while the mean clipped logit is below its target."""
+        excess = logit.mean() - self.settings.log_ratio_target
+        self._step(
+            "classifier_reward_weight", self.networks.log_classifier_reward_weight * excess
+        )
+
+    def _classifier_reward_weight(self) -> Tensor | float:
+        weight = self.settings.classifier_reward_weight
+        if weight == "auto":
+            return self.networks.log_classifier_reward_weight.detach().exp()
+        return weight
+
+    # Shared pieces
+
+    def _mixed_batch(self) -> tuple[Batch, int]:
+        """A batch with `real_ratio` real rows first, and their number; all real while none is
+        imagined yet."""
+        size = self.settings.batch_size
+        if self.synthetic is None or len(self.synthetic) == 0:
+            return self.replay.sample(size, self.generator), size
+        number_real = round(self.settings.real_ratio * size)
+        real = self.replay.sample(number_real, self.generator)
+        imagined = self.synthetic.sample(size - number_real, self.generator)
+        joined = (
+            torch.cat([getattr(real, name), getattr(imagined, name)])
+            for name in Batch.__dataclass_fields__
+        )
+        return Batch(*joined), number_real
+
+    def _noise(self, rows: int) -> Tensor:
+        return torch.randn(
+            rows, self.action_dim, generator=self.generator, device=self.replay.device
+        )
+
+    @staticmethod
+    def _adam(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=lr, fused=True)
+
+    def _step(self, name: str, loss: Tensor, max_norm: float | None = None) -> None:
+        """One optimizer step; only the gradients of that optimizer's parameters are computed."""
+        optimizer = self.optimizers[name]
+        parameters: list[Tensor] = optimizer.param_groups[0]["params"]
+        gradients = torch.autograd.grad(loss, parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        if max_norm is not None:
+            norm = nn.utils.clip_grad_norm_(parameters, max_norm)
+            self._record(**{f"{name}_gradient_norm": norm})
+        optimizer.step()
+
+    def _record(self, **values: Tensor) -> None:
+        for name, value in values.items():
+            if name in self._sums:
+                self._sums[name] += value.detach()
+                self._counts[name] += 1
+            else:
+                self._sums[name] = value.detach().clone()
+                self._counts[name] = 1
+
+    def _read_statistics(self) -> dict[str, float]:
+        """Means since the last call; the only place where an update's figures leave the device."""
+        if not self._sums:
+            return {}
+        totals = torch.stack([total.float() for total in self._sums.values()]).tolist()
+        means = {
+            name: total / self._counts[name]
+            for name, total in zip(self._sums, totals, strict=True)
+        }
+        self._sums, self._counts = {}, {}
+        return means
+
+    def _dynamics(self) -> DynamicsEnsemble:
+        assert self.networks.dynamics is not None
+        return self.networks.dynamics
+
+    def _classifier(self) -> TransitionClassifier:
+        assert self.networks.classifier is not None
+        return self.networks.classifier

@@ -1,0 +1,147 @@
+"""MnM as an RLlib Algorithm: builds the actors, lets the coordinator turn, logs its reports."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import ray
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.utils.metrics import (
+    ALL_MODULES,
+    ENV_RUNNER_RESULTS,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_TRAINED_LIFETIME,
+)
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+
+from distributed.coordinator import Coordinator, Pace
+from distributed.learner_core import TurnReport
+from distributed.rollout_pool import RolloutPool
+from rllib_ext.config import MnMConfig
+from rllib_ext.environments import probe_spaces, resolve_termination, task_spaces
+
+
+class MnM(Algorithm):
+    """Joint model-policy optimization (Eysenbach et al. 2022), MBPO and SAC on Ray."""
+
+    @classmethod
+    def get_default_config(cls) -> MnMConfig:
+        """A fresh config."""
+        return MnMConfig()
+
+    @classmethod
+    def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
+        """RLlib's bundles and one for each rollout worker, so that Tune counts the pool."""
+        if not isinstance(config, MnMConfig):
+            config = cls.get_default_config().update_from_dict(config)
+        base = super().default_resource_request(config)
+        return PlacementGroupFactory(
+            base.bundles + [rollout_worker_bundle(config)] * config.num_rollout_workers,
+            strategy=base.strategy,
+        )
+
+    def setup(self, config: MnMConfig) -> None:
+        """Builds the pool, then RLlib's runners and learner, and publishes the first weights."""
+        spaces = probe_spaces(config)
+        if config.observation_space is None:
+            config._is_frozen = False
+            config.environment(observation_space=spaces[0], action_space=spaces[1])
+            config.freeze()
+        # Before RLlib's own actors: its learner takes any free bundle of the placement group.
+        self.pool = self._build_pool(config, spaces)
+        super().setup(config)
+        runners, learners = self.env_runner_group, self.learner_group
+        envs = config.num_envs_per_env_runner
+        self.coordinator = Coordinator(
+            collectors=runners._worker_manager,
+            local_collector=runners.local_env_runner,
+            learner=learners._worker_manager,
+            local_learner=learners._learner if learners.is_local else None,
+            pool=self.pool,
+            pace=Pace(
+                vector_steps=config.rollout_fragment_length,
+                steps_per_request=config.rollout_fragment_length * envs,
+                num_random_steps=config.settings().num_random_steps,
+                max_weight_lag=config.resolved_max_weight_lag(),
+            ),
+            on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
+        )
+        self.coordinator.start()
+
+    def training_step(self) -> None:
+        """One turn of the wheel: see `distributed.coordinator`."""
+        before = self.coordinator.latest
+        report = self.coordinator.turn()
+        self.coordinator.probe()
+        if report is not None and before is not None:
+            self._log_report(report, before)
+
+    def get_module(self, module_id: str = DEFAULT_MODULE_ID) -> Any:
+        """The RLModule with the learner's present weights."""
+        if module_id == DEFAULT_MODULE_ID and self.env_runner is not None:
+            components = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}/{DEFAULT_MODULE_ID}"
+            state = self.learner_group.get_state(components=components, inference_only=True)
+            modules = state[COMPONENT_LEARNER][COMPONENT_RL_MODULE]
+            self.env_runner.set_state({COMPONENT_RL_MODULE: modules})
+        return super().get_module(module_id)
+
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """Restores a checkpoint and publishes its weights."""
+        super().restore_from_path(path, *args, **kwargs)
+        self.coordinator.start()
+
+    def cleanup(self) -> None:
+        """Ends all actors."""
+        pool = getattr(self, "pool", None)
+        if pool is not None:
+            pool.stop()
+        super().cleanup()
+
+    def _build_pool(self, config: MnMConfig, spaces: Any) -> RolloutPool | None:
+        if config.num_rollout_workers == 0:
+            return None
+        group = ray.util.get_current_placement_group()
+        first = 0 if group is None else group.bundle_count - config.num_rollout_workers
+        return RolloutPool(
+            config,
+            config.num_rollout_workers,
+            task_spaces(*spaces),
+            config.settings(),
+            resolve_termination(config),
+            first,
+            config.num_gpus_per_rollout_worker,
+        )
+
+    def _log_report(self, report: TurnReport, before: TurnReport) -> None:
+        """Counters and scalars under RLlib's names and ours."""
+        log, settings = self.metrics.log_value, self.config.settings()
+        ingested = report.env_steps - before.env_steps
+        log(
+            (LEARNER_RESULTS, ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME),
+            ingested,
+            reduce="lifetime_sum",
+        )
+        for name, value in {
+            **report.statistics,
+            **{f"seconds_{part}": seconds for part, seconds in report.seconds.items()},
+        }.items():
+            log((LEARNER_RESULTS, DEFAULT_MODULE_ID, name), value, reduce="item")
+        learned_steps = report.env_steps - settings.num_random_steps
+        totals = {
+            "num_updates_lifetime": report.updates,
+            "num_synthetic_transitions_lifetime": report.synthetic_transitions,
+            "updates_to_data_ratio": report.updates / learned_steps if learned_steps > 0 else 0.0,
+            "weights_version": report.version,
+            "lost_batches": report.lost_batches,
+            **asdict(self.coordinator.counts),
+        }
+        for name, value in totals.items():
+            log(name, value, reduce="item")
+
+
+def rollout_worker_bundle(config: MnMConfig) -> dict[str, float]:
+    """Resources of one rollout worker."""
+    gpus = config.num_gpus_per_rollout_worker
+    return {"CPU": 1.0, "GPU": gpus} if gpus else {"CPU": 1.0}

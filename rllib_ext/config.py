@@ -1,0 +1,344 @@
+"""The configuration of MnM in RLlib's form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from mnm import Settings
+from mnm.settings import Algorithm, RewardTransformName
+from rllib_ext.environments import resolve_termination
+from rllib_ext.rl_modules import WORLD_MODULE_ID, PolicyModule, WorldModule
+
+SETTING_NAMES = tuple(field.name for field in fields(Settings))
+
+# RLlib's own training settings that MnM's learner would ignore, and what to use instead.
+REPLACED_SETTINGS = {
+    "lr": "actor_lr, critic_lr, alpha_lr, dynamics_lr, classifier_lr and model_lr",
+    "grad_clip": "model_grad_clip",
+    "train_batch_size": "batch_size",
+    "_train_batch_size_per_learner": "batch_size",
+    "num_epochs": "updates_to_data_ratio",
+    "minibatch_size": "batch_size",
+}
+# Hooks of RLlib's slower path, which flat transitions do not pass.
+REFUSED_HOOKS = (
+    "_env_to_module_connector",
+    "_module_to_env_connector",
+    "_learner_connector",
+)
+
+
+class MnMConfig(AlgorithmConfig):
+    """Configures MnM, MnM-approx, MBPO or SAC, one learner with four settings.
+
+    .. code-block:: python
+
+        config = (
+            MnMConfig()
+            .environment("Hopper-v5")
+            .env_runners(num_env_runners=2)
+            .training(algo="mnm", num_rollout_workers=1)
+        )
+        algo = config.build_algo()
+        print(algo.train()["env_runners"]["episode_return_mean"])
+
+    Every setting of `training` that is left alone takes the preset of its algorithm
+    (`mnm.Settings.preset`). `settings()` gives the resolved ones. For the values tuned to a task see
+    `rllib_ext.tuned.tuned_config`.
+    """
+
+    # RLlib's base class has a retired property of this name; a plain attribute takes its place.
+    num_rollout_workers: int = 0
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        if algo_class is None:
+            from rllib_ext.algorithm import MnM  # the two name each other
+
+            algo_class = MnM
+        super().__init__(algo_class=algo_class)
+        for name in SETTING_NAMES:
+            setattr(self, name, None)  # None: the algorithm's preset
+        self.num_gpus_per_rollout_worker = 0.0
+        self.max_weight_lag: int | str = "auto"
+        self.termination: Callable[..., Any] | str = "auto"
+
+        from rllib_ext.env_runner import MnMEnvRunner  # imports torch policies: keep it late
+
+        self.env_runner_cls = MnMEnvRunner
+        self.num_learners = 1
+        self.rollout_fragment_length = 10
+        self.min_sample_timesteps_per_iteration = 250
+        self.min_time_s_per_iteration = None
+        # Weights travel with each request: RLlib need not push them or merge the runners' states.
+        self.merge_env_runner_states = False
+        self._dont_auto_sync_env_runner_states = True
+        self.delay_between_env_runner_restarts_s = 0.0
+        self.env_runner_health_probe_timeout_s = 0.2
+        self.env_runner_restore_timeout_s = 10.0
+        self.evaluation(evaluation_config=AlgorithmConfig.overrides(explore=False))
+
+    def training(  # type: ignore[override]
+        self,
+        *,
+        algo: Algorithm = NotProvided,
+        gamma: float = NotProvided,
+        tau: float = NotProvided,
+        actor_lr: float = NotProvided,
+        critic_lr: float = NotProvided,
+        alpha_lr: float = NotProvided,
+        initial_alpha: float = NotProvided,
+        target_entropy: float | str = NotProvided,
+        hidden_sizes: Sequence[int] = NotProvided,
+        batch_size: int = NotProvided,
+        updates_to_data_ratio: float = NotProvided,
+        num_random_steps: int = NotProvided,
+        replay_capacity: int = NotProvided,
+        ensemble_size: int = NotProvided,
+        num_elites: int = NotProvided,
+        dynamics_hidden_sizes: Sequence[int] = NotProvided,
+        dynamics_lr: float = NotProvided,
+        dynamics_weight_decay: Sequence[float] = NotProvided,
+        dynamics_batch_size: int = NotProvided,
+        dynamics_fit_interval: int = NotProvided,
+        dynamics_fit_patience: int = NotProvided,
+        dynamics_max_fit_steps: int = NotProvided,
+        rollout_schedule: Sequence[int] = NotProvided,
+        rollouts_per_step: int = NotProvided,
+        rollout_interval: int = NotProvided,
+        synthetic_retention: int = NotProvided,
+        real_ratio: float = NotProvided,
+        classifier_hidden_sizes: Sequence[int] = NotProvided,
+        classifier_ensemble_size: int = NotProvided,
+        classifier_lr: float = NotProvided,
+        classifier_label_smoothing: float = NotProvided,
+        classifier_input_noise: float = NotProvided,
+        classifier_gradient_penalty: float = NotProvided,
+        logit_clip: float = NotProvided,
+        classifier_reward_weight: float | str = NotProvided,
+        log_ratio_target: float = NotProvided,
+        classifier_reward_weight_lr: float = NotProvided,
+        reward_transform: RewardTransformName = NotProvided,
+        reward_shift: float = NotProvided,
+        reward_beta: float = NotProvided,
+        terminal_reward: float | None = NotProvided,
+        log_ratio_weight: float = NotProvided,
+        likelihood_weight: float = NotProvided,
+        model_lr: float = NotProvided,
+        model_grad_clip: float = NotProvided,
+        num_rollout_workers: int = NotProvided,
+        num_gpus_per_rollout_worker: float = NotProvided,
+        max_weight_lag: int | str = NotProvided,
+        termination: Callable[..., Any] | str = NotProvided,
+        **kwargs: Any,
+    ) -> MnMConfig:
+        """Sets the algorithm's own settings; None takes the preset of `algo`.
+
+        Args:
+            algo: "mnm" (the full joint objective), "mnm-approx" (MBPO with the classifier's log-
+                ratio in the reward), "mbpo" or "sac"; decides the defaults of all others.
+            gamma: Discount factor, below 1.
+            tau: Step of the target critics towards the critics, per update.
+            actor_lr: Learning rate of the policy.
+            critic_lr: Learning rate of the critics.
+            alpha_lr: Learning rate of the entropy temperature; 0 keeps it at `initial_alpha`.
+            initial_alpha: Entropy temperature at the start.
+            target_entropy: Nats the policy's entropy is held at, measured with actions scaled to
+                (-1, 1); "auto": minus the width of the action.
+            hidden_sizes: Widths of the hidden layers of the policy and of each critic.
+            batch_size: Rows per update of critics and policy.
+            updates_to_data_ratio: Joint updates per real step after the random ones; kept
+                exactly.
+            num_random_steps: Real steps with uniformly random actions before learning starts.
+            replay_capacity: Real transitions kept.
+            ensemble_size: Members of the dynamics ensemble.
+            num_elites: Members that mbpo and mnm-approx imagine with, best first on held-out
+                transitions.
+            dynamics_hidden_sizes: Widths of the hidden layers of each member.
+            dynamics_lr: Learning rate of the maximum-likelihood fit.
+            dynamics_weight_decay: Weight decay of the fit, one value a layer.
+            dynamics_batch_size: Rows per member and gradient step of the fit.
+            dynamics_fit_interval: Real steps between two fits.
+            dynamics_fit_patience: Epochs without 1 % lower held-out error after which a fit
+                stops.
+            dynamics_max_fit_steps: Gradient steps of one fit at the most.
+            rollout_schedule: (first step, last step, length before, length after): the length of
+                model rollouts grows linearly between two real steps.
+            rollouts_per_step: Branched rollouts started per real step.
+            rollout_interval: Real steps between two batches of rollouts.
+            synthetic_retention: Real steps for which imagined transitions are kept.
+            real_ratio: Share of real rows in the batches of critics and policy.
+            classifier_hidden_sizes: Widths of the hidden layers of the classifier.
+            classifier_ensemble_size: Classifier networks whose logits are averaged.
+            classifier_lr: Learning rate of the classifier.
+            classifier_label_smoothing: Targets become s/2 and 1 - s/2.
+            classifier_input_noise: Standard deviation of noise on the classifier's normalised
+                inputs.
+            classifier_gradient_penalty: Weight of the squared gradient of the logit on real rows.
+            logit_clip: Bound on the magnitude of a logit where it enters a reward.
+            classifier_reward_weight: mnm-approx: lambda in r + lambda clip(logit); "auto":
+                learned so that the mean clipped logit stays at `log_ratio_target`.
+            log_ratio_target: mnm-approx: what "auto" holds the mean clipped logit at, in nats.
+            classifier_reward_weight_lr: mnm-approx: learning rate of "auto".
+            reward_transform: mnm: "exp", exp(beta r), any reward; or "shift", r + c, which must
+                stay positive.
+            reward_shift: mnm: c of "shift".
+            reward_beta: mnm: beta of "exp"; (1 - gamma) beta is the scale of the reward signal.
+            terminal_reward: mnm: transformed reward a terminated episode is paid for ever; None:
+                transform(0), what it earns in plain RL.
+            log_ratio_weight: mnm: weight w of the logit in the reward and in the model's
+                objective; 1 is the paper's bound.
+            likelihood_weight: mnm: weight of the log-likelihood beside the model's adversarial
+                and value terms.
+            model_lr: mnm: learning rate of the joint model update.
+            model_grad_clip: mnm: largest gradient norm of the joint model update.
+            num_rollout_workers: Ray actors that imagine; 0: the learner imagines inline, by the same
+                function. Counted in the trial's resource request.
+            num_gpus_per_rollout_worker: GPU share of each; with any it imagines there.
+            max_weight_lag: Real steps; no weights older than this are acted or imagined with.
+                "auto": 250, or four rounds of all runners if that is more.
+            termination: When the task ends: "auto" (the known function of a Gymnasium task, else a
+                learned head), "learned", a function of observations [N, obs], actions [N, act] and
+                next observations [N, obs] giving bool [N] tensors, or "module:function".
+            **kwargs: RLlib's own; those that MnM would ignore are refused by `validate`.
+
+        Returns:
+            This config.
+        """
+        given = dict(locals())
+        super().training(**kwargs)
+        for name in (*SETTING_NAMES, *OWN_NAMES):
+            if given[name] is not NotProvided:
+                setattr(self, name, given[name])
+        return self
+
+    def settings(self) -> Settings:
+        """The settings of the algorithm: its preset and what was set here.
+
+        Raises:
+            ValueError: a setting is out of range.
+        """
+        given = {name: getattr(self, name) for name in SETTING_NAMES}
+        algo = given.pop("algo") or "mnm"
+        return Settings.preset(
+            algo, **{name: value for name, value in given.items() if value is not None}
+        )
+
+    def resolved_max_weight_lag(self) -> int:
+        """`max_weight_lag` in real steps."""
+        if self.max_weight_lag == "auto":
+            return max(250, 4 * self.steps_per_round())
+        return int(self.max_weight_lag)
+
+    def steps_per_round(self) -> int:
+        """Real steps that all runners make in one request each."""
+        per_runner = int(self.rollout_fragment_length) * self.num_envs_per_env_runner
+        return per_runner * max(1, self.num_env_runners)
+
+    def validate(self) -> None:
+        """Checks the whole config.
+
+        Raises:
+            ValueError: a setting is wrong, or one that MnM's fast path would ignore is set.
+        """
+        super().validate()
+        if self.env is None:
+            self._value_error("No environment is set: call .environment('Hopper-v5').")
+        try:
+            settings = self.settings()
+        except ValueError as error:
+            self._value_error(str(error))
+        workers = self.num_rollout_workers
+        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
+            self._value_error(f"num_rollout_workers={workers!r} is not valid: use 0 or more.")
+        if workers and not settings.has_model:
+            self._value_error(
+                f"algo='sac' has no model to imagine with: set num_rollout_workers=0, not {workers}."
+            )
+        if self.num_learners > 1:
+            self._value_error(
+                f"num_learners={self.num_learners} is not supported: the replay and the model live "
+                "in one learner; use 0 (in the driver) or 1 (an actor)."
+            )
+        if self.is_multi_agent:
+            self._value_error("Multi-agent environments are not supported: MnM learns one policy.")
+        if self._rl_module_spec is not None:
+            self._value_error(
+                "A custom rl_module_spec is not supported: the learner updates its own networks; "
+                "set their sizes with training(hidden_sizes=...)."
+            )
+        if not isinstance(self.rollout_fragment_length, int) or self.rollout_fragment_length < 1:
+            self._value_error(
+                f"rollout_fragment_length={self.rollout_fragment_length!r} is not valid: use the "
+                "steps per environment and request, at least 1."
+            )
+        if not self.enable_rl_module_and_learner or not self.enable_env_runner_and_connector_v2:
+            self._value_error("MnM runs on RLlib's new API stack only: leave api_stack() alone.")
+        self._refuse_what_would_be_ignored()
+        lag, least = self.resolved_max_weight_lag(), self.steps_per_round()
+        if lag < least:
+            self._value_error(
+                f"max_weight_lag={lag} is less than the {least} steps that all runners make in one "
+                "request: raise it, or lower rollout_fragment_length, or leave it at 'auto'."
+            )
+        try:
+            resolve_termination(self)
+        except ValueError as error:
+            self._value_error(str(error))
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """The policy, which runners and users hold."""
+        return RLModuleSpec(
+            module_class=PolicyModule, model_config={"settings": self.settings().to_dict()}
+        )
+
+    def get_multi_rl_module_spec(self, *, inference_only: bool = False, **kwargs: Any) -> Any:
+        """The policy and, in the learner, what only it holds."""
+        spec = super().get_multi_rl_module_spec(inference_only=inference_only, **kwargs)
+        if not inference_only and WORLD_MODULE_ID not in spec:
+            policy = spec[DEFAULT_MODULE_ID]
+            world = RLModuleSpec(
+                module_class=WorldModule,
+                observation_space=policy.observation_space,
+                action_space=policy.action_space,
+                learner_only=True,
+                model_config={
+                    "settings": self.settings().to_dict(),
+                    "termination": resolve_termination(self),
+                },
+            )
+            spec.add_modules({WORLD_MODULE_ID: world})
+        return spec
+
+    def get_default_learner_class(self) -> type:
+        """The learner of all four algorithms."""
+        from rllib_ext.learner import MnMLearner
+
+        return MnMLearner
+
+    def _refuse_what_would_be_ignored(self) -> None:
+        plain = AlgorithmConfig()
+        for name, instead in REPLACED_SETTINGS.items():
+            if getattr(self, name) != getattr(plain, name):
+                self._value_error(
+                    f"{name.lstrip('_')} has no effect on MnM: use {instead} in training()."
+                )
+        for name in REFUSED_HOOKS:
+            if getattr(self, name) is not None:
+                self._value_error(
+                    f"{name.strip('_')} is not supported: MnM's transitions do not pass connectors; "
+                    "use a Gymnasium wrapper in the environment."
+                )
+
+
+OWN_NAMES = (
+    "num_rollout_workers",
+    "num_gpus_per_rollout_worker",
+    "max_weight_lag",
+    "termination",
+)

@@ -1,0 +1,249 @@
+"""RLlib's face of the collector: an EnvRunner that hands over references to flat columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+from ray.rllib.env.env_context import EnvContext
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils import force_list
+from ray.rllib.utils import metrics as names
+from ray.rllib.utils.checkpoints import Checkpointable
+
+from distributed.collector import Collected, Collector
+from distributed.threads import granted_threads
+from distributed.wire import to_arrow
+from mnm.policy import load_numpy_weights, numpy_weights
+from rllib_ext.environments import make_vector_env
+from rllib_ext.episode_callbacks import EpisodeObserver, overridden_hooks
+
+
+@dataclass(frozen=True)
+class SampledSteps:
+    """What RLlib's evaluation counts of a sample; our batches are no episodes."""
+
+    steps: int
+
+    def env_steps(self) -> int:
+        """Environment steps."""
+        return self.steps
+
+    def agent_steps(self) -> int:
+        """The same, for one agent."""
+        return self.steps
+
+
+class MnMEnvRunner(EnvRunner, Checkpointable):
+    """Holds the policy and a `Collector`; `collect` serves the learner, `sample` the evaluation."""
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        if self.worker_index:
+            torch.set_num_threads(granted_threads())
+        self.spaces = kwargs.get("spaces") or {}
+        self._callbacks = [make() for make in force_list(self.config.callbacks_class)]
+        self._hooks = overridden_hooks(self.config)
+        self._weights_seq_no = 0
+        self._loaded: ray.ObjectRef | None = None
+        self.env = None
+        self.collector: Collector | None = None
+        local = self.worker_index == 0
+        if not local or self.config.create_env_on_local_worker or not self.config.num_env_runners:
+            self.make_env()
+        self.make_module()
+
+    def make_env(self) -> None:
+        """Makes the vector environment and its collector."""
+        context = EnvContext(
+            self.config.env_config, worker_index=self.worker_index, num_workers=self.num_workers
+        )
+        self.env = make_vector_env(self.config, context)
+        observer = EpisodeObserver(self, self._hooks, self._callbacks) if self._hooks else None
+        self.collector = Collector(self.env, self._seed, self.worker_index, observer)
+        make_callback(
+            "on_environment_created",
+            callbacks_objects=self._callbacks,
+            callbacks_functions=self.config.callbacks_on_environment_created,
+            kwargs={
+                "env_runner": self,
+                "metrics_logger": self.metrics,
+                "env": self.env.unwrapped,
+                "env_context": context,
+            },
+        )
+
+    def make_module(self) -> None:
+        """Builds the policy's RLModule and acts with it."""
+        self.module = self.config.get_rl_module_spec(
+            env=self.env, spaces=self.get_spaces(), inference_only=True
+        ).build()
+        self._act_with_module()
+
+    def get_spaces(self) -> dict[str, Any]:
+        """Spaces under the keys RLlib asks for."""
+        if self.env is None:
+            if self.spaces:
+                return self.spaces
+            spaces = (self.config.observation_space, self.config.action_space)
+            vector_spaces = spaces
+        else:
+            spaces = (self.env.single_observation_space, self.env.single_action_space)
+            vector_spaces = (self.env.observation_space, self.env.action_space)
+        return {
+            INPUT_ENV_SPACES: vector_spaces,
+            INPUT_ENV_SINGLE_SPACES: spaces,
+            DEFAULT_MODULE_ID: spaces,
+        }
+
+    def assert_healthy(self) -> None:
+        """Raises an error if the runner was not built whole."""
+        assert self.module is not None
+
+    def collect(
+        self, policy: list[ray.ObjectRef] | None, vector_steps: int
+    ) -> tuple[list[ray.ObjectRef], int, Any]:
+        """See `distributed.coordinator.CollectorProtocol.collect`."""
+        collector = self._collector()
+        if policy is not None and policy[0] != self._loaded:
+            weights = ray.get(policy[0])
+            collector.load_policy(weights)
+            if self._hooks:  # a hook may look at the module
+                load_numpy_weights(self.module.policy, weights)
+            self._loaded = policy[0]
+        collected = collector.collect(vector_steps, "random" if policy is None else "explore")
+        self._log(collected)
+        self._sampled(collected)
+        return [ray.put(to_arrow(collected.transitions))], len(collected.transitions), (
+            self.get_metrics()
+        )
+
+    def sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+        **kwargs: Any,
+    ) -> list[SampledSteps]:
+        """Steps for RLlib's evaluation, with the policy that `set_state` brought.
+
+        Args:
+            num_timesteps: environment steps to make at least; else `num_episodes`.
+            num_episodes: episodes to play to their ends from fresh resets.
+            explore: sample actions; the mode of the policy otherwise; None: as the config says.
+            random_actions: draw uniformly from the action space instead.
+            force_reset: drop the open episodes first.
+        """
+        collector = self._collector()
+        explore = self.config.explore if explore is None else explore
+        action_mode = "random" if random_actions else "explore" if explore else "deterministic"
+        if num_timesteps is not None:
+            if force_reset:
+                collector.reset()
+            steps = -(-num_timesteps // self.config.num_envs_per_env_runner)
+            collected = collector.collect(steps, action_mode)
+        else:
+            collected = collector.run_episodes(num_episodes or 1, action_mode)
+        self._log(collected)
+        return self._sampled(collected)
+
+    def get_metrics(self) -> Any:
+        """RLlib's metrics since the last call."""
+        return self.metrics.reduce()
+
+    def get_state(
+        self, components: Any = None, *, not_components: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """The policy's weights and the number of steps sampled."""
+        state: dict[str, Any] = {
+            names.NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime
+        }
+        if self._check_component(COMPONENT_RL_MODULE, components, not_components):
+            state[COMPONENT_RL_MODULE] = self.module.get_state(**kwargs)
+            state[names.WEIGHTS_SEQ_NO] = self._weights_seq_no
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes over what `get_state` returned, or the learner's newer weights."""
+        if COMPONENT_RL_MODULE in state:
+            version = state.get(names.WEIGHTS_SEQ_NO, 0)
+            if version == 0 or version > self._weights_seq_no:
+                weights = state[COMPONENT_RL_MODULE]
+                if isinstance(weights, ray.ObjectRef):
+                    weights = ray.get(weights)
+                self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
+                self._weights_seq_no = version
+                self._act_with_module()
+        if names.NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
+            self.num_env_steps_sampled_lifetime = state[names.NUM_ENV_STEPS_SAMPLED_LIFETIME]
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments to build this runner again."""
+        return (), {"config": self.config}
+
+    def get_checkpointable_components(self) -> list[tuple[str, Checkpointable]]:
+        """The policy's RLModule."""
+        return [(COMPONENT_RL_MODULE, self.module)]
+
+    def stop(self) -> None:
+        """Closes the environment."""
+        if self.env is not None:
+            self.env.close()
+
+    def _collector(self) -> Collector:
+        if self.collector is None:
+            raise RuntimeError("This runner has no environment: ask a remote one.")
+        return self.collector
+
+    def _act_with_module(self) -> None:
+        if self.collector is not None:
+            self.collector.load_policy(numpy_weights(self.module.policy))
+            self._loaded = None
+
+    def _sampled(self, collected: Collected) -> list[SampledSteps]:
+        samples = [SampledSteps(len(collected.transitions))]
+        make_callback(
+            "on_sample_end",
+            callbacks_objects=self._callbacks,
+            callbacks_functions=self.config.callbacks_on_sample_end,
+            kwargs={"env_runner": self, "metrics_logger": self.metrics, "samples": samples},
+        )
+        return samples
+
+    def _log(self, collected: Collected) -> None:
+        """RLlib's own metric names, so that its schedulers and callbacks find them."""
+        log, steps = self.metrics.log_value, len(collected.transitions)
+        episodes = len(collected.episode_returns)
+        self.num_env_steps_sampled_lifetime += steps
+        log(names.NUM_ENV_STEPS_SAMPLED, steps, reduce="sum")
+        log(
+            names.NUM_ENV_STEPS_SAMPLED_LIFETIME,
+            steps,
+            reduce="lifetime_sum",
+            with_throughput=True,
+        )
+        log(
+            (names.NUM_AGENT_STEPS_SAMPLED_LIFETIME, DEFAULT_AGENT_ID), steps, reduce="lifetime_sum"
+        )
+        log(names.NUM_EPISODES, episodes, reduce="sum")
+        log(names.NUM_EPISODES_LIFETIME, episodes, reduce="lifetime_sum")
+        window = self.config.metrics_num_episodes_for_smoothing
+        for value, mean, low, high in (
+            *((r, *RETURN_NAMES) for r in collected.episode_returns),
+            *((n, *LENGTH_NAMES) for n in collected.episode_lengths),
+        ):
+            log(mean, value, window=window)
+            log(low, value, reduce="min", window=window)
+            log(high, value, reduce="max", window=window)
+
+
+RETURN_NAMES = (names.EPISODE_RETURN_MEAN, names.EPISODE_RETURN_MIN, names.EPISODE_RETURN_MAX)
+LENGTH_NAMES = (names.EPISODE_LEN_MEAN, names.EPISODE_LEN_MIN, names.EPISODE_LEN_MAX)

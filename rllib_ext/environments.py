@@ -1,0 +1,167 @@
+"""Building a config's environments, and refusing the spaces that the algorithm cannot learn on."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.wrappers import FlattenObservation
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.env.env_context import EnvContext
+from ray.tune.registry import ENV_CREATOR, _global_registry
+
+from mnm import TaskSpaces
+from mnm.terminations import TerminationFunction
+from mnm.terminations import known_termination
+
+
+def make_vector_env(config: AlgorithmConfig, context: EnvContext) -> gym.vector.VectorEnv:
+    """The vector environment that a config describes, with flat observations.
+
+    Args:
+        config: reads `env`, `num_envs_per_env_runner`, `gym_env_vectorize_mode`.
+        context: the environment's configuration on this runner.
+
+    Raises:
+        ValueError: the environment cannot be made or has unsupported spaces; one sentence.
+    """
+    count = config.num_envs_per_env_runner
+    mode = gym.VectorizeMode(config.gym_env_vectorize_mode)
+    make_one = partial(_make_flat_env, config, context)
+    if mode == gym.VectorizeMode.SYNC:
+        env: gym.vector.VectorEnv = gym.vector.SyncVectorEnv([make_one] * count)
+    elif mode == gym.VectorizeMode.ASYNC:
+        env = gym.vector.AsyncVectorEnv([make_one] * count)
+    else:
+        env = _make_own_vector_env(config, context, count, mode)
+    check_spaces(env.single_observation_space, env.single_action_space, env_name(config))
+    return env
+
+
+def check_spaces(observations: gym.Space, actions: gym.Space, name: str) -> None:
+    """Refuses what the networks cannot take.
+
+    Raises:
+        ValueError: discrete, unbounded or otherwise unsupported spaces, in one sentence.
+    """
+    if isinstance(actions, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+        raise ValueError(
+            f"{name} has a discrete action space ({actions}), which is not supported: MnM needs "
+            "continuous actions (a bounded one-dimensional Box)."
+        )
+    if not isinstance(actions, gym.spaces.Box) or len(actions.shape) != 1:
+        raise ValueError(
+            f"{name} has the action space {actions}, which is not supported: MnM needs a bounded "
+            "one-dimensional Box."
+        )
+    if not (np.isfinite(actions.low).all() and np.isfinite(actions.high).all()):
+        raise ValueError(
+            f"{name} has an unbounded action space ({actions}): wrap it in "
+            "gymnasium.wrappers.RescaleAction or give it finite bounds."
+        )
+    if not isinstance(observations, gym.spaces.Box) or len(observations.shape) != 1:
+        raise ValueError(
+            f"{name} has the observation space {observations}, which is not supported: MnM needs "
+            "vectors (a one-dimensional Box, or a Dict or Tuple that flattens to one)."
+        )
+
+
+def task_spaces(observations: gym.Space, actions: gym.Space) -> TaskSpaces:
+    """What the networks need to know of checked spaces."""
+    low, high = (np.array(bound, dtype=np.float32) for bound in (actions.low, actions.high))
+    return TaskSpaces(observations.shape[0], low, high)
+
+
+def probe_spaces(config: AlgorithmConfig) -> tuple[gym.Space, gym.Space]:
+    """Observation and action space: from the config where both are set, else of one environment.
+
+    Raises:
+        ValueError: as `make_vector_env`.
+    """
+    if config.observation_space is not None and config.action_space is not None:
+        spaces = (config.observation_space, config.action_space)
+    else:
+        env = _make_flat_env(config, EnvContext(config.env_config, worker_index=0))
+        spaces = (env.observation_space, env.action_space)
+        env.close()
+    check_spaces(*spaces, env_name(config))
+    return spaces
+
+
+def resolve_termination(config: AlgorithmConfig) -> TerminationFunction | None:
+    """The termination function that a config names; None where a head is to be learned.
+
+    "auto" takes the known function of a Gymnasium task, "learned" none; a callable or the name
+    "module:function" of one is taken as it is.
+
+    Raises:
+        ValueError: the name does not lead to a callable.
+    """
+    wanted = config.termination
+    if wanted == "learned":
+        return None
+    if wanted == "auto":
+        if not isinstance(config.env, str) or _global_registry.contains(ENV_CREATOR, config.env):
+            return None
+        return known_termination(config.env, env_kwargs=config.env_config)
+    if isinstance(wanted, str):
+        return _import_function(wanted)
+    return wanted
+
+
+def env_name(config: AlgorithmConfig) -> str:
+    """The environment's name for messages."""
+    return config.env if isinstance(config.env, str) else getattr(config.env, "__name__", "env")
+
+
+def _import_function(path: str) -> TerminationFunction:
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f'termination={path!r} cannot be imported ({error}): use "auto", "learned" or '
+            '"module:function".'
+        ) from error
+    if not callable(found):
+        raise ValueError(f"termination={path!r} is not a function.")
+    return found
+
+
+def _creator(config: AlgorithmConfig) -> Callable[[EnvContext], gym.Env] | None:
+    """The function that makes the environment, where it is not a Gymnasium id."""
+    if callable(config.env):
+        return config.env
+    if _global_registry.contains(ENV_CREATOR, config.env):
+        return _global_registry.get(ENV_CREATOR, config.env)
+    return None
+
+
+def _make_flat_env(config: AlgorithmConfig, context: EnvContext) -> gym.Env:
+    creator = _creator(config)
+    if creator is not None:
+        env = creator(context)
+    else:
+        try:
+            env = gym.make(config.env, **context)
+        except (gym.error.Error, ImportError) as error:
+            raise ValueError(f"Cannot make the environment {config.env!r}: {error}") from error
+    space = env.observation_space
+    flattens = isinstance(space, gym.spaces.Dict | gym.spaces.Tuple)
+    return FlattenObservation(env) if flattens else env
+
+
+def _make_own_vector_env(
+    config: AlgorithmConfig, context: EnvContext, count: int, mode: gym.VectorizeMode
+) -> gym.vector.VectorEnv:
+    """An environment that brings its own vectorisation."""
+    creator = _creator(config)
+    if creator is not None:
+        return creator(EnvContext({**context, "num_envs": count}, context.worker_index))
+    try:
+        return gym.make_vec(config.env, num_envs=count, vectorization_mode=mode, **context)
+    except (gym.error.Error, ImportError) as error:
+        raise ValueError(f"Cannot make the environment {config.env!r}: {error}") from error

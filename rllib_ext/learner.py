@@ -1,0 +1,123 @@
+"""RLlib's face of the learner: builds the agent, delegates each turn, saves and restores it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+
+from distributed.learner_core import LearnerCore, TurnReport
+from distributed.threads import granted_threads
+from mnm import Agent
+from rllib_ext.environments import resolve_termination, task_spaces
+from rllib_ext.rl_modules import WORLD_MODULE_ID
+
+AGENT_STATE = "agent"
+AGENT_FILE = "agent.pt"  # tensors and plain values: loads with weights_only=True
+
+
+class MnMLearner(TorchLearner):
+    """Owns a `LearnerCore`; none of RLlib's connectors, losses or optimizers are on its path."""
+
+    def build(self) -> None:
+        """Builds the RLModules and the agent, and lets both share one set of networks."""
+        super().build()
+        torch.set_num_threads(granted_threads())
+        policy = self.module[DEFAULT_MODULE_ID]
+        agent = Agent(
+            task_spaces(policy.observation_space, policy.action_space),
+            self.config.settings(),
+            resolve_termination(self.config),
+            self._device,
+            self.config.seed,
+        )
+        networks = agent.networks
+        policy.policy = networks.policy
+        if WORLD_MODULE_ID in self.module:
+            self.module[WORLD_MODULE_ID].take(
+                networks.critics, networks.dynamics, networks.classifier
+            )
+        self.core = LearnerCore(agent, self.config.num_rollout_workers)
+
+    def turn(self, real: list[ray.ObjectRef], synthetic: list[ray.ObjectRef]) -> TurnReport:
+        """See `LearnerCore.turn`."""
+        report = self.core.turn(real, synthetic)
+        self._weights_seq_no = report.version
+        return report
+
+    def configure_optimizers(self) -> None:
+        """The agent owns its optimizers."""
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """The agent owns its optimizers."""
+
+    def compute_loss_for_module(self, **kwargs: Any) -> Any:
+        """Refuses RLlib's own update path.
+
+        Raises:
+            RuntimeError: always; `turn` makes the updates.
+        """
+        raise RuntimeError("MnMLearner computes its losses in mnm.updates: call turn().")
+
+    def get_state(
+        self,
+        components: Any = None,
+        *,
+        not_components: Any = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """RLlib's state, and the agent's without its replay (see `save_to_path`)."""
+        inference_only = kwargs.get("inference_only", False)
+        if inference_only:  # weights for runners: the policy alone
+            world = f"{COMPONENT_RL_MODULE}/{WORLD_MODULE_ID}"
+            not_components = [*(not_components or []), world]
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        if components is None and not inference_only:
+            state[AGENT_STATE] = self.core.agent.state_dict(with_replay=False)
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes over what `get_state` returned."""
+        super().set_state(state)
+        if AGENT_STATE in state:
+            self.core.agent.load_state_dict(state[AGENT_STATE])
+
+    def save_to_path(
+        self, path: Any = None, *, state: Any = None, filesystem: Any = None, **kwargs: Any
+    ) -> str:
+        """Saves RLlib's state and, in `agent.pt`, the whole agent with its replay."""
+        path = super().save_to_path(path, state=state, filesystem=filesystem, **kwargs)
+        file = Path(path) / AGENT_FILE
+        whole = {**self.core.agent.state_dict(), "version": self.core.version}
+        if filesystem is None:
+            torch.save(whole, file)
+        else:
+            with filesystem.open_output_stream(file.as_posix()) as stream:
+                torch.save(whole, stream)
+        return path
+
+    def restore_from_path(
+        self, path: Any, *, component: str | None = None, filesystem: Any = None, **kwargs: Any
+    ) -> None:
+        """Restores what `save_to_path` saved.
+
+        Raises:
+            ValueError: the checkpoint is of another task or algorithm.
+        """
+        super().restore_from_path(path, component=component, filesystem=filesystem, **kwargs)
+        if component is not None:
+            return
+        file = Path(path) / AGENT_FILE
+        if filesystem is None:
+            whole = torch.load(file, map_location="cpu", weights_only=True)
+        else:
+            with filesystem.open_input_stream(file.as_posix()) as stream:
+                buffer = io.BytesIO(stream.read())
+            whole = torch.load(buffer, map_location="cpu", weights_only=True)
+        self.core.version = whole.pop("version")
+        self.core.agent.load_state_dict(whole)
