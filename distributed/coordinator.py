@@ -166,6 +166,14 @@ class Coordinator:
                 return report
         return None
 
+    def finish_learning(self) -> None:
+        """Waits for a turn that the learner still works on, so that it can be saved at rest."""
+        while self._learning is not None:
+            self._wait(time.perf_counter() + LONGEST_WAIT_S)
+            report = self._take_report()
+            if report is not None:
+                self._distribute(report)
+
     def probe(self) -> None:
         """Brings restarted rollout workers back; collectors are RLlib's own to bring back."""
         if self.pool is not None:

@@ -23,20 +23,26 @@ class Prediction:
 
     Attributes:
         mean: [M, N/M, obs + 1] of the normalised (s' - s, r).
-        log_variance: [M, N/M, obs + 1].
+        log_variance: [M, N/M, obs] of the normalised s' - s. The reward has unit variance: where it
+            jumps, as at a fall, a learned one would outweigh the whole of the dynamics.
     """
 
     mean: Tensor
     log_variance: Tensor
 
-    def negative_log_likelihood(self, targets: Tensor) -> Tensor:
-        """-log q of normalised targets, per row and dimension [M, N/M, obs + 1], in nats."""
-        squared_error = (targets - self.mean).square()
+    def change_nll(self, targets: Tensor) -> Tensor:
+        """-log q of the normalised s' - s in `targets` [..., obs + 1], per dimension [..., obs]."""
+        width = self.log_variance.shape[-1]
+        squared_error = (targets[..., :width] - self.mean[..., :width]).square()
         return 0.5 * (
             squared_error * torch.exp(-self.log_variance)
             + self.log_variance
             + math.log(2 * math.pi)
         )
+
+    def reward_nll(self, targets: Tensor) -> Tensor:
+        """-log q of the normalised r in `targets` [..., obs + 1], up to a constant [...]."""
+        return 0.5 * (targets[..., -1] - self.mean[..., -1]).square()
 
 
 class DynamicsEnsemble(nn.Module):
@@ -65,7 +71,7 @@ class DynamicsEnsemble(nn.Module):
             settings.ensemble_size,
             observation_dim + action_dim,
             settings.dynamics_hidden_sizes,
-            2 * (observation_dim + 1),
+            2 * observation_dim + 1,
             activation="silu",
         )
         self.register_buffer("elites", torch.arange(settings.num_elites))
@@ -80,7 +86,8 @@ class DynamicsEnsemble(nn.Module):
     ) -> Prediction:
         """Mean and log-variance; rows [N, ...] for every member, or [M, N, ...] of their own."""
         inputs = self.normaliser.inputs(observations, actions)
-        mean, log_variance = self.networks(inputs, members).chunk(2, dim=-1)
+        width = self.observation_dim
+        mean, log_variance = self.networks(inputs, members).split([width + 1, width], dim=-1)
         return Prediction(mean, soft_clamp(log_variance, LOG_VARIANCE_MIN, LOG_VARIANCE_MAX))
 
     def split(self, rows: Tensor, members: int) -> Tensor:
@@ -96,7 +103,7 @@ class DynamicsEnsemble(nn.Module):
         """
         width = self.observation_dim
         mean = prediction.mean.reshape(-1, width + 1)
-        deviation = torch.exp(0.5 * prediction.log_variance[..., :width]).reshape(-1, width)
+        deviation = torch.exp(0.5 * prediction.log_variance).reshape(-1, width)
         drawn = torch.cat([torch.addcmul(mean[:, :width], deviation, noise), mean[:, width:]], -1)
         change_and_reward = self.normaliser.denormalise_targets(drawn)
         return observations + change_and_reward[:, :width], change_and_reward[:, width]

@@ -14,7 +14,7 @@ from mnm.settings import Settings
 
 HOLDOUT_ROWS = 1000  # most held-out rows that an error is measured on
 IMPROVEMENT = 0.01  # relative; a smaller one does not keep a fit going
-SHORTEST_EPOCH = 20  # gradient steps; with little data an epoch alone says nothing
+SHORTEST_EPOCH = 100  # gradient steps; with little data an epoch alone says nothing
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class FitReport:
 
     Attributes:
         steps: gradient steps made.
-        holdout_nll: nats per dimension on held-out transitions, mean over the elites.
-        holdout_rmse: root mean squared error there, in units of each dimension's scale.
+        holdout_nll: of s' - s on held-out transitions, nats per dimension, mean over the elites.
+        holdout_rmse: of s' - s there, root mean square in units of each dimension's scale.
     """
 
     steps: int
@@ -92,16 +92,18 @@ class ModelFitter:
                 parameter.copy_(kept)
             dynamics.elites.copy_(best_error.argsort()[: settings.num_elites])
             prediction = dynamics.predict(holdout.observations, holdout.actions, dynamics.elites)
-            nll = prediction.negative_log_likelihood(targets).mean()
-            rmse = (prediction.mean - targets).square().mean().sqrt()
+            nll = prediction.change_nll(targets).mean()
+            change_error = (prediction.mean - targets)[..., : dynamics.observation_dim]
+            rmse = change_error.square().mean().sqrt()
         return FitReport(steps, float(nll), float(rmse))
 
     def _step(self, batch: Batch) -> None:
         dynamics = self.dynamics
         prediction = dynamics.predict(batch.observations, batch.actions)
-        nll = prediction.negative_log_likelihood(dynamics.normaliser.targets(batch))
+        targets = dynamics.normaliser.targets(batch)
         # Summed over the members, so that each one's gradient is that of its own mean.
-        loss = nll.mean((1, 2)).sum()
+        loss = prediction.change_nll(targets).mean((1, 2)).sum()
+        loss = loss + prediction.reward_nll(targets).mean(1).sum()
         if dynamics.termination_head is not None:
             own = [
                 column[0] for column in (batch.observations, batch.actions, batch.next_observations)

@@ -282,12 +282,11 @@ class JointUpdate:
         objective = settings.log_ratio_weight * classifier(imagined_inputs)
         objective = objective + settings.gamma * following
         targets = dynamics.split(normaliser.targets(real), members)
-        nll = prediction.negative_log_likelihood(targets)
-        change_nll = nll[..., : dynamics.observation_dim].mean()
-        reward_nll = nll[..., dynamics.observation_dim].mean()
+        change_nll = prediction.change_nll(targets).mean()
+        reward_nll = prediction.reward_nll(targets).mean()
         loss = settings.likelihood_weight * change_nll + reward_nll - objective.mean()
         self._step("model", loss, max_norm=settings.model_grad_clip)
-        self._record(model_objective=objective.mean(), model_nll=nll.mean())
+        self._record(model_objective=objective.mean(), model_nll=change_nll)
 
     def _update_classifier_reward_weight(self, logit: Tensor) -> None:
         """Dual update: the weight grows while the mean clipped logit is below its target."""

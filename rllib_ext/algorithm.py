@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -20,7 +22,9 @@ from distributed.coordinator import Coordinator, Pace
 from distributed.learner_core import TurnReport
 from distributed.rollout_pool import RolloutPool
 from rllib_ext.config import MnMConfig
-from rllib_ext.environments import probe_spaces, resolve_termination, task_spaces
+from rllib_ext.environments import env_name, probe_spaces, resolve_termination, task_spaces
+
+TASK_FILE = "task.json"  # beside a checkpoint: which task and algorithm it is of
 
 
 class MnM(Algorithm):
@@ -87,9 +91,37 @@ class MnM(Algorithm):
             self.env_runner.set_state({COMPONENT_RL_MODULE: modules})
         return super().get_module(module_id)
 
+    def save_to_path(self, path: Any = None, *, filesystem: Any = None, **kwargs: Any) -> str:
+        """Saves a checkpoint, the replay with it, and `task.json`, which says what it is of."""
+        self.coordinator.finish_learning()
+        path = super().save_to_path(path, filesystem=filesystem, **kwargs)
+        self._raise_learner_error()
+        task = json.dumps(
+            {
+                "env": env_name(self.config),
+                "env_config": dict(self.config.env_config),
+                "algo": self.config.settings().algo,
+                "env_steps": self.coordinator.latest.env_steps,
+            },
+            default=repr,
+        )
+        file = Path(path) / TASK_FILE
+        if filesystem is None:
+            file.write_text(task)
+        else:
+            with filesystem.open_output_stream(file.as_posix()) as stream:
+                stream.write(task.encode())
+        return path
+
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """Restores a checkpoint and publishes its weights."""
+        """Restores a checkpoint and publishes its weights.
+
+        Raises:
+            ValueError: the checkpoint is of another task or algorithm, or not whole.
+        """
+        self.coordinator.finish_learning()
         super().restore_from_path(path, *args, **kwargs)
+        self._raise_learner_error()
         self.coordinator.start()
 
     def cleanup(self) -> None:
@@ -98,6 +130,13 @@ class MnM(Algorithm):
         if pool is not None:
             pool.stop()
         super().cleanup()
+
+    def _raise_learner_error(self) -> None:
+        """RLlib drops what a remote learner raises while it saves or restores; we do not."""
+        (result,) = self.learner_group.foreach_learner(lambda learner: learner.pop_error())
+        error = result.get()
+        if error is not None:
+            raise ValueError(error)
 
     def _build_pool(self, config: MnMConfig, spaces: Any) -> RolloutPool | None:
         if config.num_rollout_workers == 0:

@@ -81,6 +81,7 @@ class MnMConfig(AlgorithmConfig):
         self.delay_between_env_runner_restarts_s = 0.0
         self.env_runner_health_probe_timeout_s = 0.2
         self.env_runner_restore_timeout_s = 10.0
+        self.log_sys_usage = False
         self.evaluation(evaluation_config=AlgorithmConfig.overrides(explore=False))
 
     def training(  # type: ignore[override]
@@ -248,48 +249,48 @@ class MnMConfig(AlgorithmConfig):
         """
         super().validate()
         if self.env is None:
-            self._value_error("No environment is set: call .environment('Hopper-v5').")
+            _refuse("No environment is set: call .environment('Hopper-v5').")
         try:
             settings = self.settings()
         except ValueError as error:
-            self._value_error(str(error))
+            _refuse(str(error))
         workers = self.num_rollout_workers
         if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
-            self._value_error(f"num_rollout_workers={workers!r} is not valid: use 0 or more.")
+            _refuse(f"num_rollout_workers={workers!r} is not valid: use 0 or more.")
         if workers and not settings.has_model:
-            self._value_error(
+            _refuse(
                 f"algo='sac' has no model to imagine with: set num_rollout_workers=0, not {workers}."
             )
         if self.num_learners > 1:
-            self._value_error(
+            _refuse(
                 f"num_learners={self.num_learners} is not supported: the replay and the model live "
                 "in one learner; use 0 (in the driver) or 1 (an actor)."
             )
         if self.is_multi_agent:
-            self._value_error("Multi-agent environments are not supported: MnM learns one policy.")
+            _refuse("Multi-agent environments are not supported: MnM learns one policy.")
         if self._rl_module_spec is not None:
-            self._value_error(
+            _refuse(
                 "A custom rl_module_spec is not supported: the learner updates its own networks; "
                 "set their sizes with training(hidden_sizes=...)."
             )
         if not isinstance(self.rollout_fragment_length, int) or self.rollout_fragment_length < 1:
-            self._value_error(
+            _refuse(
                 f"rollout_fragment_length={self.rollout_fragment_length!r} is not valid: use the "
                 "steps per environment and request, at least 1."
             )
         if not self.enable_rl_module_and_learner or not self.enable_env_runner_and_connector_v2:
-            self._value_error("MnM runs on RLlib's new API stack only: leave api_stack() alone.")
+            _refuse("MnM runs on RLlib's new API stack only: leave api_stack() alone.")
         self._refuse_what_would_be_ignored()
         lag, least = self.resolved_max_weight_lag(), self.steps_per_round()
         if lag < least:
-            self._value_error(
+            _refuse(
                 f"max_weight_lag={lag} is less than the {least} steps that all runners make in one "
                 "request: raise it, or lower rollout_fragment_length, or leave it at 'auto'."
             )
         try:
             resolve_termination(self)
         except ValueError as error:
-            self._value_error(str(error))
+            _refuse(str(error))
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """The policy, which runners and users hold."""
@@ -325,15 +326,20 @@ class MnMConfig(AlgorithmConfig):
         plain = AlgorithmConfig()
         for name, instead in REPLACED_SETTINGS.items():
             if getattr(self, name) != getattr(plain, name):
-                self._value_error(
+                _refuse(
                     f"{name.lstrip('_')} has no effect on MnM: use {instead} in training()."
                 )
         for name in REFUSED_HOOKS:
             if getattr(self, name) is not None:
-                self._value_error(
+                _refuse(
                     f"{name.strip('_')} is not supported: MnM's transitions do not pass connectors; "
                     "use a Gymnasium wrapper in the environment."
                 )
+
+
+def _refuse(message: str) -> None:
+    # Not RLlib's own _value_error: it adds how to suppress the check, which would not help here.
+    raise ValueError(message)
 
 
 OWN_NAMES = (

@@ -30,7 +30,7 @@ def make_vector_env(config: AlgorithmConfig, context: EnvContext) -> gym.vector.
     """
     count = config.num_envs_per_env_runner
     mode = gym.VectorizeMode(config.gym_env_vectorize_mode)
-    make_one = partial(_make_flat_env, config, context)
+    make_one = partial(make_flat_env, config, context)
     if mode == gym.VectorizeMode.SYNC:
         env: gym.vector.VectorEnv = gym.vector.SyncVectorEnv([make_one] * count)
     elif mode == gym.VectorizeMode.ASYNC:
@@ -84,7 +84,7 @@ def probe_spaces(config: AlgorithmConfig) -> tuple[gym.Space, gym.Space]:
     if config.observation_space is not None and config.action_space is not None:
         spaces = (config.observation_space, config.action_space)
     else:
-        env = _make_flat_env(config, EnvContext(config.env_config, worker_index=0))
+        env = make_flat_env(config, EnvContext(config.env_config, worker_index=0))
         spaces = (env.observation_space, env.action_space)
         env.close()
     check_spaces(*spaces, env_name(config))
@@ -140,7 +140,12 @@ def _creator(config: AlgorithmConfig) -> Callable[[EnvContext], gym.Env] | None:
     return None
 
 
-def _make_flat_env(config: AlgorithmConfig, context: EnvContext) -> gym.Env:
+def make_flat_env(config: AlgorithmConfig, context: EnvContext) -> gym.Env:
+    """One environment of a config; Dict and Tuple observations come out flat.
+
+    Raises:
+        ValueError: the environment cannot be made; one sentence.
+    """
     creator = _creator(config)
     if creator is not None:
         env = creator(context)

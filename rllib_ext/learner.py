@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from mnm import Agent
 from rllib_ext.environments import resolve_termination, task_spaces
 from rllib_ext.rl_modules import WORLD_MODULE_ID
 
+logger = logging.getLogger(__name__)
+
 AGENT_STATE = "agent"
 AGENT_FILE = "agent.pt"  # tensors and plain values: loads with weights_only=True
 
@@ -27,6 +32,7 @@ class MnMLearner(TorchLearner):
     def build(self) -> None:
         """Builds the RLModules and the agent, and lets both share one set of networks."""
         super().build()
+        self._error: str | None = None
         torch.set_num_threads(granted_threads())
         policy = self.module[DEFAULT_MODULE_ID]
         agent = Agent(
@@ -91,33 +97,47 @@ class MnMLearner(TorchLearner):
         self, path: Any = None, *, state: Any = None, filesystem: Any = None, **kwargs: Any
     ) -> str:
         """Saves RLlib's state and, in `agent.pt`, the whole agent with its replay."""
-        path = super().save_to_path(path, state=state, filesystem=filesystem, **kwargs)
-        file = Path(path) / AGENT_FILE
-        whole = {**self.core.agent.state_dict(), "version": self.core.version}
-        if filesystem is None:
-            torch.save(whole, file)
-        else:
-            with filesystem.open_output_stream(file.as_posix()) as stream:
-                torch.save(whole, stream)
+        with self._errors_kept():
+            path = super().save_to_path(path, state=state, filesystem=filesystem, **kwargs)
+            whole = {**self.core.agent.state_dict(), "version": self.core.version}
+            buffer = io.BytesIO()
+            torch.save(whole, buffer)
+            file = Path(path) / AGENT_FILE
+            if filesystem is None:
+                file.write_bytes(buffer.getbuffer())
+            else:
+                with filesystem.open_output_stream(file.as_posix()) as stream:
+                    stream.write(buffer.getbuffer())
         return path
 
     def restore_from_path(
         self, path: Any, *, component: str | None = None, filesystem: Any = None, **kwargs: Any
     ) -> None:
-        """Restores what `save_to_path` saved.
+        """Restores what `save_to_path` saved."""
+        with self._errors_kept():
+            super().restore_from_path(path, component=component, filesystem=filesystem, **kwargs)
+            if component is not None:
+                return
+            file = Path(path) / AGENT_FILE
+            if filesystem is None:
+                content = file.read_bytes()
+            else:
+                with filesystem.open_input_stream(file.as_posix()) as stream:
+                    content = stream.read()
+            whole = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            self.core.version = whole.pop("version")
+            self.core.agent.load_state_dict(whole)
 
-        Raises:
-            ValueError: the checkpoint is of another task or algorithm.
-        """
-        super().restore_from_path(path, component=component, filesystem=filesystem, **kwargs)
-        if component is not None:
-            return
-        file = Path(path) / AGENT_FILE
-        if filesystem is None:
-            whole = torch.load(file, map_location="cpu", weights_only=True)
-        else:
-            with filesystem.open_input_stream(file.as_posix()) as stream:
-                buffer = io.BytesIO(stream.read())
-            whole = torch.load(buffer, map_location="cpu", weights_only=True)
-        self.core.version = whole.pop("version")
-        self.core.agent.load_state_dict(whole)
+    def pop_error(self) -> str | None:
+        """What went wrong in saving or restoring since the last call; None if nothing did."""
+        error, self._error = self._error, None
+        return error
+
+    @contextmanager
+    def _errors_kept(self) -> Iterator[None]:
+        """RLlib drops what a remote learner raises here: keep it for `pop_error`."""
+        try:
+            yield
+        except Exception as error:  # reported by MnM._raise_learner_error
+            self._error = f"The learner's state could not be saved or restored: {error}"
+            logger.exception("Saving or restoring the learner failed.")

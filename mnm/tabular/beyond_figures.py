@@ -133,7 +133,13 @@ def draw_entropy_gap(data: Data) -> Figure:
     broad.set_title("Policies that know nothing of the values")
     broad.set_ylabel("gap to the log return (nats)")
     broad.set_ylim(0, None)
-    broad.legend(loc="lower right", bbox_to_anchor=(0.97, 0.1))
+    broad.legend(
+        loc="lower right",
+        bbox_to_anchor=(0.97, 0.1),
+        title="median; band: 10 % to 90 % of processes",
+        title_fontsize=9,
+        alignment="left",
+    )
 
     _band(close, entropy, data["gap"]["random"]["tightest"], GREEN, "random policies: G")
     close.plot(

@@ -113,10 +113,10 @@ def learning_curves(
                 f"once, but is {method!r}."
             )
 
-    for method in initial_values or {}:
-        if method not in get_args(Method):
+    for name in initial_values or {}:
+        if name not in get_args(Method):
             raise ValueError(
-                f"initial_values[{method!r}] must name one of {', '.join(get_args(Method))}."
+                f"initial_values[{name!r}] must name one of {', '.join(get_args(Method))}."
             )
     first_values = [float((initial_values or {}).get(method, 0.0)) for method in methods]
     learners = _Learners(p, reward, gamma, methods, seeds)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,12 @@ from mnm.tabular.experiments import learning
 from mnm.tabular.learning import _Learners
 
 SMALL = gridworld(4, 4, start=(0, 0), goal=(3, 3), step_reward=0.01, goal_reward=10.0, noise=0.3)
-QUICK = {"iterations": 61, "episode_length": 50, "step_size": 0.01, "evaluate_every": 10}
+QUICK: dict[str, Any] = {
+    "iterations": 61,
+    "episode_length": 50,
+    "step_size": 0.01,
+    "evaluate_every": 10,
+}
 
 
 def test_mnm_ends_near_the_optimum_in_every_seed_and_the_others_trail() -> None:

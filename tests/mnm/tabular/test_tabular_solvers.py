@@ -132,7 +132,7 @@ def test_alternation_starts_uniform_in_the_real_dynamics_and_is_damped() -> None
 
 def test_exact_temperature_reaches_at_least_the_bound_of_the_papers() -> None:
     world = walled_grid(step_reward=1.0, goal_reward=10.0)
-    arguments = (world.dynamics, world.reward, 0.9, "mnm")
+    arguments = (world.dynamics, world.reward, 0.9)
     paper = solve(*arguments).objectives[-1, world.start]
     exact = solve(*arguments, temperature=1 / 0.9).objectives[-1, world.start]
     tighter = solve(*arguments, log_ratio_weight=0.9).objectives[-1, world.start]

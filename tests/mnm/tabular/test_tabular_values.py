@@ -88,6 +88,16 @@ def test_time_marginal_bound_is_exact_when_nothing_is_random() -> None:
     assert bound == pytest.approx(math.log(40), abs=1e-12)
 
 
+def test_time_marginal_bound_of_two_steps_by_hand() -> None:
+    q = np.array([[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.8, 0.2]]])
+    go = np.eye(2)[[1, 1]]
+    divergence = 0.5 * math.log(0.5 / 0.2) + 0.5 * math.log(0.5 / 0.8)
+    later = 0.5 * math.log(2) + 0.5 * math.log(3)
+    expected = math.log(2 + 0.5 * math.exp(later - divergence))
+    bound = time_marginal_bound(P, q, go, REWARD, 0.5, start=0, horizon=2)
+    assert bound == pytest.approx(expected, abs=1e-14)
+
+
 def test_time_marginal_bound_of_one_step_is_the_expected_log_reward() -> None:
     start = np.array([0.25, 0.75])
     expected = start @ np.log(REWARD).mean(axis=1)

@@ -1,0 +1,1 @@
+"""Running MnM, on one machine or many."""

@@ -1,0 +1,73 @@
+"""Joining the Ray cluster that RAY_ADDRESS names, or starting one here that is large enough."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+import torch
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+
+from rllib_ext.errors import UserError
+
+OBJECT_STORE_BYTES = 500_000_000  # of a Ray started here; weights and batches are small
+
+
+@contextmanager
+def ray_session(request: PlacementGroupFactory) -> Iterator[None]:
+    """Ray for one run: the cluster of RAY_ADDRESS, else a local one for `request`.
+
+    A local Ray gets as many logical CPUs as the run asks for: with fewer, Tune would wait for ever.
+
+    Args:
+        request: the trial's resources.
+
+    Raises:
+        UserError: the cluster cannot be reached, or GPUs are asked for where there are none.
+    """
+    needed = request.required_resources
+    gpus = needed.get("GPU", 0.0)
+    started = False
+    if not ray.is_initialized():
+        started = True
+        if os.environ.get("RAY_ADDRESS"):
+            try:
+                ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise UserError(
+                    f"Cannot join the Ray cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: "
+                    f"{first_line(error)}"
+                ) from error
+        else:
+            if gpus > torch.cuda.device_count():
+                raise UserError(
+                    f"{gpus:g} GPU(s) are asked for and this machine has "
+                    f"{torch.cuda.device_count()}: leave out --num-gpus, or set RAY_ADDRESS to a "
+                    "cluster that has them."
+                )
+            ray.init(
+                num_cpus=max(os.cpu_count() or 1, int(needed.get("CPU", 1)) + 1),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+    try:
+        if gpus > ray.cluster_resources().get("GPU", 0.0):
+            raise UserError(
+                f"{gpus:g} GPU(s) are asked for and the Ray cluster has "
+                f"{ray.cluster_resources().get('GPU', 0.0):g}: leave out --num-gpus or add a GPU node."
+            )
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,78 @@
+"""A run's folder: its summary, its learning curve and its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from rllib_ext.errors import UserError
+
+SUMMARY_FILE = "summary.json"
+CURVE_FILE = "learning_curve.png"
+CHECKPOINT_FOLDER = "checkpoint"
+STEPS_COLUMN = "num_env_steps_sampled_lifetime"
+RETURN_COLUMN = "evaluation/env_runners/episode_return_mean"
+TRAINING_RETURN_COLUMN = "env_runners/episode_return_mean"
+
+
+def refuse_used_folder(folder: Path) -> None:
+    """Refuses an output folder that already holds something.
+
+    Raises:
+        UserError: it is a file, not empty, or cannot be made.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"The output folder {folder} already holds a run: name another --output.")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"The output folder {folder} is a file: name another --output.")
+    parent = next(path for path in folder.resolve().parents if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(f"The output folder {folder} cannot be made: {parent} is not writable.")
+
+
+def keep_checkpoint(folder: Path, newest: Path) -> Path:
+    """Puts the newest checkpoint at `checkpoint/`, as hard links where the disk allows it."""
+    target = folder / CHECKPOINT_FOLDER
+    partial = folder / f".{CHECKPOINT_FOLDER}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(newest, partial, copy_function=_link_or_copy)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    return target
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Writes `summary.json`."""
+    (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def draw_learning_curve(folder: Path, title: str) -> None:
+    """Draws evaluation and training returns over real steps from `progress.csv`."""
+    progress = pd.read_csv(folder / "progress.csv")
+    figure = matplotlib.figure.Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for column, label, style in (
+        (TRAINING_RETURN_COLUMN, "training episodes", {"color": "#9aa5b1", "linewidth": 1.2}),
+        (RETURN_COLUMN, "evaluation", {"color": "#1f5fa8", "linewidth": 2, "marker": "o"}),
+    ):
+        if column in progress:
+            axes.plot(progress[STEPS_COLUMN], progress[column], label=label, markersize=4, **style)
+    axes.set(xlabel="real environment steps", ylabel="episode return", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(folder / CURVE_FILE, dpi=150)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
