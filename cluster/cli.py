@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-import click
 import typer
+from typer.exceptions import TyperException
 
+from mnm.tabular.commands import figures
 from rllib_ext.errors import UserError
 from rllib_ext.evaluate_command import evaluate
 from rllib_ext.train_command import train
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="mnm",
@@ -20,23 +23,31 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(train)
-app.command()(evaluate)
+for command in (train, evaluate, figures):
+    app.command()(command)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line; bad input ends in one sentence and exit code 2."""
+    """Runs the command line; bad input ends in one sentence and exit code 2.
+
+    Args:
+        arguments: words after `mnm`; None: the process's own.
+    """
+    # Tune's own banner and tables would stand between the lines of ours.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     try:
         code = app(arguments, standalone_mode=False)
     except UserError as error:
         _fail(str(error))
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "mnm"
-        _fail(f"{error.format_message()} See {command} --help.")
-    except (click.Abort, KeyboardInterrupt):
+    except TyperException as error:
+        # The subclasses for usage errors say which option is meant; the base has no such method.
+        message = getattr(error, "format_message", error.__str__)()
+        _fail(f"{' '.join(message.split())} (mnm --help lists what there is)")
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+    except (typer.Abort, KeyboardInterrupt):
         print("mnm: stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -49,6 +49,21 @@ class Collected:
     episode_lengths: list[int]
 
 
+@dataclass(frozen=True)
+class CutEpisode:
+    """The first steps of an episode.
+
+    Attributes:
+        first_observation: [obs].
+        rewards: [steps].
+        terminated: whether it terminated within them.
+    """
+
+    first_observation: np.ndarray
+    rewards: np.ndarray
+    terminated: bool
+
+
 class Collector:
     """Steps `env` as a policy says; keeps the open episodes between calls.
 
@@ -78,8 +93,11 @@ class Collector:
         self.env = env
         self.observer = observer
         self.policy: NumpyPolicy | None = None
-        self._generator = np.random.default_rng(seed)
-        self._seed = seed
+        # Streams of their own for the noise and for the environments, in every collector.
+        streams = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(2)
+        self._generator = np.random.default_rng(streams[0])
+        self._reset_seed: int | None = int(streams[1])
+        assert isinstance(env.single_action_space, gym.spaces.Box)
         self._low = env.single_action_space.low
         self._high = env.single_action_space.high
         self._first_episode_id = index << EPISODE_ID_BITS
@@ -94,13 +112,19 @@ class Collector:
         """Drops the open episodes; the next call starts new ones."""
         self._observations = None
 
-    def collect(self, vector_steps: int, action_mode: ActionMode = "explore") -> Collected:
+    def collect(
+        self, vector_steps: int, action_mode: ActionMode = "explore", first_step: int = 0
+    ) -> Collected:
         """Makes `vector_steps` steps of every environment.
 
         Args:
             vector_steps: steps of the vector environment.
             action_mode: sample from the policy, take its mode, or draw from the action box.
+            first_step: real steps begun in the run before this call; keeps episode numbers unique
+                after a restart.
         """
+        # Every environment has made a step by then, so fewer episodes than this were started.
+        self._episodes_started = max(self._episodes_started, 2 * first_step)
         run = _Run(self)
         act = self._actor(action_mode)
         for _ in range(vector_steps):
@@ -122,6 +146,36 @@ class Collector:
         self.reset()
         return run.collected()
 
+    def run_cut_episodes(self, episodes: int, longest: int) -> list[CutEpisode]:
+        """Starts of at least `episodes` fresh episodes under the stochastic policy.
+
+        Args:
+            episodes: how many; rounded up to whole rounds of the vector environment.
+            longest: steps after which an episode is left.
+        """
+        cut: list[CutEpisode] = []
+        while len(cut) < episodes:
+            self.reset()
+            run = _Run(self)
+            ids = self._episode_ids.copy()
+            act = self._actor("explore")
+            for _ in range(longest):
+                run.step(act)
+                if (run.ended > 0).all():
+                    break
+            rows = run.collected().transitions
+            for episode_id in ids:
+                own = rows.episode_ids == episode_id
+                cut.append(
+                    CutEpisode(
+                        rows.observations[own][0],
+                        rows.rewards[own],
+                        bool(rows.terminateds[own][-1]),
+                    )
+                )
+        self.reset()
+        return cut
+
     def _actor(self, action_mode: ActionMode) -> Callable[[np.ndarray], np.ndarray]:
         """Actions [N, act] for observations [N, obs]."""
         if action_mode == "random":
@@ -137,8 +191,8 @@ class Collector:
 
     def _start(self) -> None:
         """First reset, with the seed; later ones go on from the environments' own generators."""
-        observations, _ = self.env.reset(seed=self._seed)
-        self._seed = None
+        observations, _ = self.env.reset(seed=self._reset_seed)
+        self._reset_seed = None
         count = self.env.num_envs
         self._observations = observations.astype(np.float32)
         self._resetting = np.zeros(count, dtype=bool)
@@ -177,12 +231,13 @@ class _Run:
     ) -> None:
         own = self.collector
         before = own._observations
+        assert before is not None
         actions = act(before)
         following, rewards, terminateds, truncateds, _ = own.env.step(actions)
         following = following.astype(np.float32)
         own._observations = following
         live = ~own._resetting
-        rows = (
+        rows: tuple[np.ndarray, ...] = (
             before,
             actions,
             rewards.astype(np.float32),
@@ -196,7 +251,7 @@ class _Run:
         own._returns[live] += rewards[live]
         own._steps[live] += 1
         if own.observer is not None:
-            for i in np.flatnonzero(live):
+            for i in np.flatnonzero(live).tolist():
                 own.observer.on_step(
                     i,
                     following[i],
@@ -205,7 +260,7 @@ class _Run:
                     bool(terminateds[i]),
                     bool(truncateds[i]),
                 )
-        for i in np.flatnonzero(own._resetting):
+        for i in np.flatnonzero(own._resetting).tolist():
             own._open_episode(i)
         own._resetting = (terminateds | truncateds) & live
         for i in np.flatnonzero(own._resetting):

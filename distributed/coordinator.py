@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,9 +22,14 @@ class CollectorProtocol(Protocol):
     """What a collector answers, as an actor or in this process."""
 
     def collect(
-        self, policy: list[ray.ObjectRef] | None, vector_steps: int
+        self, policy: list[ray.ObjectRef] | None, vector_steps: int, first_step: int
     ) -> tuple[list[ray.ObjectRef], int, Any]:
         """Steps with these weights, or uniformly at random with None.
+
+        Args:
+            policy: reference to the weights, in a list so that it stays a reference.
+            vector_steps: steps of the vector environment.
+            first_step: real steps begun in the run before this request.
 
         Returns:
             A reference to the record batch in a list, its rows, and the collector's metrics.
@@ -66,6 +70,9 @@ class _Open:
 
 @dataclass
 class _Batch:
+    """A batch that the learner does not have yet; `collector` is 0 for the local one."""
+
+    collector: int
     reference: ray.ObjectRef
     steps: int
     metrics: Any
@@ -77,7 +84,8 @@ class FlowCounts:
 
     Attributes:
         steps_requested: real steps asked of collectors, at the most.
-        steps_returned: real steps that collectors have handed over.
+        steps_returned: real steps that collectors have handed over and that are not lost.
+        steps_lost: real steps whose batch died with its collector before the learner had it.
         weight_lag: largest age of any weights used in the last turn, in real steps.
         weight_lag_max: in the whole run.
         worker_failures: requests to collectors that ended in an error.
@@ -87,6 +95,7 @@ class FlowCounts:
 
     steps_requested: int = 0
     steps_returned: int = 0
+    steps_lost: int = 0
     weight_lag: int = 0
     weight_lag_max: int = 0
     worker_failures: int = 0
@@ -130,7 +139,7 @@ class Coordinator:
         self.on_batch = on_batch
         self.counts = FlowCounts()
         self.latest: TurnReport | None = None
-        self._open: dict[int, deque[_Open]] = {}
+        self._open: dict[int, _Open] = {}
         self._collected: list[_Batch] = []
         self._imagined: list[ray.ObjectRef] = []
         self._learning: list[_Batch] | None = None
@@ -188,11 +197,17 @@ class Coordinator:
                 assert self.local_collector is not None
                 opened, arguments = self._next_request()
                 reference, steps, metrics = self.local_collector.collect(**arguments)
-                self._take_batch(opened, reference[0], steps, metrics)
+                self._take_batch(opened, _Batch(0, reference[0], steps, metrics))
             return
-        for index in self.collectors.healthy_actor_ids():
-            # One batch for each collector may wait for the learner: more would only grow old.
-            if self._open.get(index) or len(self._collected) >= self.collectors.num_actors():
+        healthy = self.collectors.healthy_actor_ids()
+        # Ray's manager drops the requests of a collector that it finds dead: no answer will come.
+        for index in set(self._open) - set(healthy):
+            self._open.pop(index)
+            self.counts.worker_failures += 1
+        # A collector whose batch still waits for the learner is left: more would only grow old.
+        busy = {*self._open, *(batch.collector for batch in self._collected)}
+        for index in healthy:
+            if index in busy:
                 continue
             opened, arguments = self._next_request()
             if not self._within_lag(opened):
@@ -201,14 +216,17 @@ class Coordinator:
                 "collect", tag="collect", kwargs=arguments, remote_actor_ids=[index]
             )
             if sent:
-                self._open.setdefault(index, deque()).append(opened)
+                self._open[index] = opened
                 self.counts.steps_requested += opened.steps
 
     def _next_request(self) -> tuple[_Open, dict[str, Any]]:
         assert self.latest is not None
         steps = self.pace.steps_per_request
         begun = self.counts.steps_returned + self._steps_open()
-        arguments: dict[str, Any] = {"vector_steps": self.pace.vector_steps}
+        arguments: dict[str, Any] = {
+            "vector_steps": self.pace.vector_steps,
+            "first_step": begun,
+        }
         if begun < self.pace.num_random_steps:
             return _Open(None, steps), {**arguments, "policy": None}
         return _Open(self.latest.env_steps, steps), {**arguments, "policy": [self.latest.policy]}
@@ -217,8 +235,7 @@ class Coordinator:
         """Whether every open request would still be within the lag if this one went out too."""
         published = [
             request.published_at
-            for requests in (*self._open.values(), [opened])
-            for request in requests
+            for request in (*self._open.values(), opened)
             if request.published_at is not None
         ]
         if self.pool is not None:
@@ -229,19 +246,18 @@ class Coordinator:
         return steps_then - min(published) <= self.pace.max_weight_lag
 
     def _steps_open(self) -> int:
-        return sum(request.steps for requests in self._open.values() for request in requests)
+        return sum(request.steps for request in self._open.values())
 
     def _take_collected(self) -> None:
         for result in self.collectors.fetch_ready_async_reqs(tags="collect"):
-            requests = self._open.get(result.actor_id)
-            if not requests:
+            opened = self._open.pop(result.actor_id, None)
+            if opened is None:
                 continue
             if result.ok:
                 (reference,), steps, metrics = result.get()
-                self._take_batch(requests.popleft(), reference, steps, metrics)
+                self._take_batch(opened, _Batch(result.actor_id, reference, steps, metrics))
                 self._failures_in_a_row = 0
             else:
-                requests.clear()
                 self.counts.worker_failures += 1
                 error = result.get()
                 if isinstance(error, RayTaskError):
@@ -249,13 +265,11 @@ class Coordinator:
                     if self._failures_in_a_row >= FAILURES_IN_A_ROW:
                         _raise(error)
 
-    def _take_batch(
-        self, opened: _Open, reference: ray.ObjectRef, steps: int, metrics: Any
-    ) -> None:
-        self.counts.steps_returned += steps
+    def _take_batch(self, opened: _Open, batch: _Batch) -> None:
+        self.counts.steps_returned += batch.steps
         if opened.published_at is not None:
             self._note_lag(opened.published_at)
-        self._collected.append(_Batch(reference, steps, metrics))
+        self._collected.append(batch)
 
     def _note_lag(self, published_at: int) -> None:
         lag = self.counts.steps_returned - published_at
@@ -289,8 +303,12 @@ class Coordinator:
         return None
 
     def _finish(self, report: TurnReport) -> TurnReport:
-        for batch in self._learning or []:
-            self.on_batch(batch.metrics)
+        for position, batch in enumerate(self._learning or []):
+            if position in report.lost_real:
+                self.counts.steps_returned -= batch.steps
+                self.counts.steps_lost += batch.steps
+            else:
+                self.on_batch(batch.metrics)
         self._learning = None
         self._idle_since = time.perf_counter()
         self.latest = report
@@ -300,7 +318,8 @@ class Coordinator:
 
     def _distribute(self, report: TurnReport) -> None:
         if report.rollout_requests:
-            assert self.pool is not None and report.model is not None
+            assert self.pool is not None
+            assert report.model is not None
             self.pool.submit(
                 report.rollout_requests, (report.policy, report.model), report.env_steps
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ import ray
 from ray.exceptions import ObjectLostError, OwnerDiedError
 
 from distributed.wire import from_arrow
-from mnm import Agent, RolloutRequest
+from mnm import Agent, RolloutRequest, Transitions
 from mnm.policy import numpy_weights
 
 
@@ -24,7 +25,9 @@ class TurnReport:
         env_steps: real transitions ingested in all.
         updates: joint updates made in all.
         synthetic_transitions: imagined transitions ingested in all.
-        lost_batches: batches of this turn that could not be fetched, their maker having died.
+        lost_real: positions in this turn's list of real batches that could not be fetched, their
+            maker having died.
+        lost_synthetic: imagined batches that could not be fetched.
         policy: reference to the policy's weights.
         model: reference to the dynamics' weights; None where nobody has to imagine.
         rollout_requests: references to `RolloutRequest`s for the pool.
@@ -36,7 +39,8 @@ class TurnReport:
     env_steps: int
     updates: int
     synthetic_transitions: int
-    lost_batches: int
+    lost_real: list[int]
+    lost_synthetic: int
     policy: ray.ObjectRef
     model: ray.ObjectRef | None
     rollout_requests: list[ray.ObjectRef]
@@ -57,9 +61,7 @@ class LearnerCore:
         self.num_rollout_workers = num_rollout_workers
         self.version = 0
 
-    def turn(
-        self, real: list[ray.ObjectRef], synthetic: list[ray.ObjectRef]
-    ) -> TurnReport:
+    def turn(self, real: list[ray.ObjectRef], synthetic: list[ray.ObjectRef]) -> TurnReport:
         """Ingests, fits and imagines what is due, makes the updates that are due, publishes.
 
         Args:
@@ -70,14 +72,9 @@ class LearnerCore:
             ValueError: the environment gave values that cannot be learned from.
         """
         clock = _Clock()
-        agent, lost = self.agent, 0
-        for references, ingest in ((real, agent.ingest), (synthetic, agent.ingest_synthetic)):
-            for reference in references:
-                batch = _fetch(reference)
-                if batch is None:
-                    lost += 1
-                else:
-                    ingest(from_arrow(batch))
+        agent = self.agent
+        lost_real = _ingest(real, agent.ingest)
+        lost_synthetic = _ingest(synthetic, agent.ingest_synthetic)
         clock.lap("ingest")
         statistics = agent.fit_if_due()
         clock.lap("fit")
@@ -97,7 +94,8 @@ class LearnerCore:
         return TurnReport(
             **{
                 **report,
-                "lost_batches": lost,
+                "lost_real": lost_real,
+                "lost_synthetic": len(lost_synthetic),
                 "rollout_requests": requests,
                 "statistics": statistics,
                 "seconds": clock.laps,
@@ -136,12 +134,18 @@ def cut_rollout_request(request: RolloutRequest, parts: int) -> list[RolloutRequ
     ]
 
 
-def _fetch(reference: ray.ObjectRef) -> pa.RecordBatch | None:
-    """The batch behind a reference; None where it died with its maker."""
-    try:
-        return ray.get(reference)
-    except (OwnerDiedError, ObjectLostError):
-        return None
+def _ingest(references: list[ray.ObjectRef], ingest: Callable[[Transitions], None]) -> list[int]:
+    """Ingests the batches behind references; returns the positions of those that died with their
+    maker."""
+    lost = []
+    for position, reference in enumerate(references):
+        try:
+            batch: pa.RecordBatch = ray.get(reference)
+        except (OwnerDiedError, ObjectLostError):
+            lost.append(position)
+        else:
+            ingest(from_arrow(batch))
+    return lost
 
 
 class _Clock:

@@ -12,8 +12,8 @@ from distributed.threads import granted_threads
 from distributed.wire import to_arrow
 from mnm import RolloutRequest, Settings, TaskSpaces
 from mnm.agent import answer_rollout_request, build_networks
-from mnm.terminations import TerminationFunction
 from mnm.policy import load_numpy_weights
+from mnm.terminations import TerminationFunction
 
 
 class RolloutWorker(FaultAwareApply):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mnm.bound_estimate import imagined_bounds, real_log_returns
 from mnm.classifier import TransitionClassifier
 from mnm.critics import TwinCritics
 from mnm.dynamics import DynamicsEnsemble
@@ -19,6 +21,7 @@ from mnm.replay import ReplayBuffer
 from mnm.rewards import RewardTransform
 from mnm.rollouts import branched_rollout
 from mnm.settings import Settings
+from mnm.stopping import StoppingHead
 from mnm.terminations import TerminationFunction
 from mnm.transitions import Transitions
 from mnm.updates import JointUpdate, Networks
@@ -138,7 +141,7 @@ class Agent:
         if len(transitions) == 0:
             return
         check_finite(transitions, self.env_steps)
-        if self.settings.algo == "mnm":
+        if self.settings.has_classifier:
             self.rewards.check(transitions.rewards, transitions.terminateds, self.env_steps)
         self.replay.append(transitions)
         self.env_steps += len(transitions)
@@ -207,7 +210,7 @@ class Agent:
             return {}
         classifier, dynamics = networks.classifier, networks.dynamics
         real = self.replay.holdout(HOLDOUT_SAMPLE)
-        members = None if self.settings.algo == "mnm" else dynamics.elites
+        members = self._members()
 
         def logits(observations: Tensor, actions: Tensor, following: Tensor) -> Tensor:
             return classifier(
@@ -230,6 +233,71 @@ class Agent:
             statistics["classifier_logit_pool"] = on_pool.mean()
         values = torch.stack(list(statistics.values())).tolist()
         return dict(zip(statistics, values, strict=True))
+
+    @property
+    def has_bound_estimate(self) -> bool:
+        """Whether `bound_samples` can be asked for: a classifier and a fitted model are there."""
+        fitted = self.fitter is not None and self.updates > 0
+        return self.settings.has_classifier and self.settings.bound_horizon > 0 and fitted
+
+    def bound_samples(
+        self,
+        start_observations: np.ndarray,
+        episode_rewards: Sequence[np.ndarray],
+        terminateds: Sequence[bool],
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """Samples of both sides of the bound; see `mnm.bound_estimate`.
+
+        Args:
+            start_observations: [N, obs] first observations of real episodes of the present policy.
+            episode_rewards: [<= bound_horizon] rewards of each.
+            terminateds: whether each terminated within those steps.
+
+        Returns:
+            [bound_rollouts] nats along imagined trajectories, whose mean is the estimate of the
+            bound; [N] log returns of the real episodes, the log of whose mean exponential is the
+            log return; the horizon, cut to the shortest episode that did not terminate.
+        """
+        lengths = [
+            len(rewards)
+            for rewards, terminated in zip(episode_rewards, terminateds, strict=True)
+            if not terminated
+        ]
+        horizon = min([self.settings.bound_horizon, *lengths])
+        within = [
+            terminated and len(rewards) <= horizon
+            for rewards, terminated in zip(episode_rewards, terminateds, strict=True)
+        ]
+        real = real_log_returns(episode_rewards, within, self.rewards, horizon)
+        return self._imagine_bounds(start_observations, horizon), real, horizon
+
+    def _imagine_bounds(self, start_observations: np.ndarray, horizon: int) -> np.ndarray:
+        networks, settings = self.networks, self.settings
+        assert networks.dynamics is not None
+        assert networks.classifier is not None
+        starts = torch.as_tensor(start_observations, dtype=torch.float32, device=self.device)
+        drawn = torch.randint(
+            len(starts),
+            (settings.bound_rollouts,),
+            generator=self.generator,
+            device=self.device,
+        )
+        bounds = imagined_bounds(
+            networks.policy,
+            networks.dynamics,
+            networks.classifier,
+            self.rewards,
+            starts[drawn],
+            horizon,
+            self.generator,
+            self._members(),
+        )
+        return bounds.cpu().numpy()
+
+    def _members(self) -> Tensor | None:
+        """The members that imagine: all for mnm, the elites for mbpo and mnm-approx."""
+        assert self.networks.dynamics is not None
+        return None if self.settings.algo == "mnm" else self.networks.dynamics.elites
 
     def state_dict(self, with_replay: bool = True) -> dict[str, Any]:
         """Everything needed to go on bit for bit: tensors and plain values only.
@@ -312,6 +380,7 @@ def build_networks(
         TwinCritics(*box, settings.hidden_sizes),
         DynamicsEnsemble(*dims, settings, termination) if settings.has_model else None,
         TransitionClassifier(*dims, settings) if settings.has_classifier else None,
+        StoppingHead(*dims, settings) if settings.has_stopping else None,
         settings,
     )
 

@@ -1,4 +1,4 @@
-"""Probabilistic dynamics ensemble q(s', r | s, a), and the learned head for unknown terminations."""
+"""Probabilistic dynamics ensemble q(s', r | s, a), and the head for unknown terminations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from mnm.settings import Settings
 from mnm.terminations import TerminationFunction
 
 LOG_VARIANCE_MIN, LOG_VARIANCE_MAX = -10.0, 0.5  # in normalised units
-
 
 
 @dataclass(frozen=True)

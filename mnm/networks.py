@@ -47,8 +47,8 @@ class EnsembleMLP(nn.Module):
         """Evaluates every member, or the ones named.
 
         Args:
-            inputs: [N, in], the same rows for every member, or [E, N, in], rows of its own for each.
-            member_indices: [M] integers; evaluates only these, inputs then being [M, N, in] or [N, in].
+            inputs: [N, in], the same rows for every member, or [E, N, in], each member's own.
+            member_indices: [M] integers; evaluates only these, M then standing for E.
 
         Returns:
             [E, N, out] (or [M, N, out]).

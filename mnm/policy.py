@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -43,8 +44,7 @@ class TanhGaussianPolicy(nn.Module):
         self.register_buffer("action_half_range", (high - low) / 2)
         widths = [observation_dim, *hidden_sizes, 2 * low.numel()]
         self.layers = nn.ModuleList(
-            nn.Linear(fan_in, fan_out)
-            for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
+            nn.Linear(fan_in, fan_out) for fan_in, fan_out in itertools.pairwise(widths)
         )
 
     def distribution(self, observations: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +116,9 @@ class NumpyPolicy:
 
 def numpy_weights(module: nn.Module) -> dict[str, np.ndarray]:
     """A module's state as NumPy arrays, detached from the live parameters."""
-    return {name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()}
+    return {
+        name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()
+    }
 
 
 def load_numpy_weights(module: nn.Module, weights: Mapping[str, np.ndarray]) -> None:

@@ -13,11 +13,12 @@ from mnm.settings import Settings
 class RewardTransform:
     """r' = transform(r) > 0 in logarithms, and what a terminated episode is worth.
 
-    "shift": r' = r + c; "exp": r' = exp(beta r), for which log r' = beta r and no reward is refused.
+    "shift": r' = r + c; "exp": r' = exp(beta r), where log r' = beta r and no reward is refused.
     A terminal state is an absorbing one that pays `terminal_reward` for ever (our reconstruction).
 
     Args:
-        settings: reads `reward_transform`, `reward_shift`, `reward_beta`, `terminal_reward`, `gamma`.
+        settings: reads `reward_transform`, `reward_shift`, `reward_beta`, `terminal_reward` and
+            `gamma`.
 
     Attributes:
         smallest: the smallest real reward seen; predicted rewards are floored there.
@@ -37,16 +38,20 @@ class RewardTransform:
             self.log_terminal_reward = math.log(self.shift) if self.shift > 0 else -math.inf
 
     @property
-    def terminal_value(self) -> float:
-        """log(terminal_reward / (1 - gamma)), what a terminal transition bootstraps.
+    def log_terminal_or_smallest(self) -> float:
+        """log of what a terminal state pays a step.
 
         Where a shift of zero leaves it undefined, the task has never terminated (`check` would have
-        refused it): a termination that the model alone imagines is then worth the smallest reward.
+        refused it): a termination that the model alone imagines then pays the smallest reward.
         """
-        log_reward = self.log_terminal_reward
-        if math.isinf(log_reward):
-            log_reward = math.log(self.smallest + self.shift)
-        return log_reward - math.log1p(-self.gamma)
+        if math.isinf(self.log_terminal_reward):
+            return math.log(self.smallest + self.shift)
+        return self.log_terminal_reward
+
+    @property
+    def terminal_value(self) -> float:
+        """log(terminal_reward / (1 - gamma)), what a terminal transition bootstraps."""
+        return self.log_terminal_or_smallest - math.log1p(-self.gamma)
 
     def check(self, rewards: np.ndarray, terminateds: np.ndarray, first_step: int) -> None:
         """Refuses real rewards whose logarithm does not exist, and remembers the smallest.

@@ -51,11 +51,19 @@ def branched_rollout(
         actions, _ = policy.sample(observations, noise)
         next_observations, rewards = dynamics.sample(observations, actions, generator, members)
         ended = dynamics.termination(observations, actions, next_observations) > 0.5
-        columns = (observations, actions, rewards, next_observations, ended)
-        arrays = [column.cpu().numpy() for column in columns]
-        last = np.full(len(rows), step == length - 1) & ~arrays[4]
-        steps = np.full(len(rows), step, dtype=np.int64)
-        parts.append(Transitions(*arrays, last, rows.cpu().numpy(), steps))
+        terminateds = ended.cpu().numpy()
+        parts.append(
+            Transitions(
+                observations=observations.cpu().numpy(),
+                actions=actions.cpu().numpy(),
+                rewards=rewards.cpu().numpy(),
+                next_observations=next_observations.cpu().numpy(),
+                terminateds=terminateds,
+                truncateds=~terminateds & (step == length - 1),
+                episode_ids=rows.cpu().numpy(),
+                steps=np.full(len(rows), step, dtype=np.int64),
+            )
+        )
         alive = ~ended
         observations, rows = next_observations[alive], rows[alive]
         if len(rows) == 0:

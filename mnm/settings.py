@@ -7,8 +7,10 @@ from typing import Any, Literal, get_args
 
 Algorithm = Literal["sac", "mbpo", "mnm-approx", "mnm"]
 RewardTransformName = Literal["shift", "exp"]
+Bound = Literal["fixed", "learned-stopping"]
 ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
 REWARD_TRANSFORMS: tuple[str, ...] = get_args(RewardTransformName)
+BOUNDS: tuple[str, ...] = get_args(Bound)
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,17 @@ class Settings:
     reward_beta: float = 2.0  # beta of "exp"; (1 - gamma) beta scales the reward signal
     terminal_reward: float | None = None  # transformed, paid for ever after a termination; None:
     # transform(0), so that a terminated episode earns what it does in plain RL
+    bound: Bound = "fixed"  # fixed: stops at the discount's rate; learned-stopping: by a head
+    stop_probability_min: float = 1e-3  # least and, from 1, greatest that the stopping head says
+    stop_lr: float = 3e-4  # of the stopping head
     log_ratio_weight: float = 0.1  # of logit C; 1: the paper's bound
     likelihood_weight: float = 1.0  # of the log-likelihood beside the adversarial and value terms
     model_lr: float = 3e-4  # of the joint model update
     model_grad_clip: float = 1.0  # largest gradient norm of the joint model update
+
+    # The live estimate of the bound, at every evaluation (mnm, mnm-approx)
+    bound_horizon: int = 200  # steps T that both sides are summed over; 0: no estimate
+    bound_rollouts: int = 256  # trajectories imagined for it
 
     def __post_init__(self) -> None:
         # Configuration files and RLlib hand over lists where a tuple is meant.
@@ -98,9 +107,7 @@ class Settings:
             ValueError: unknown algorithm or setting, or a value out of range.
         """
         if algo not in ALGORITHMS:
-            raise ValueError(
-                f"Unknown algorithm {algo!r}: choose one of {', '.join(ALGORITHMS)}."
-            )
+            raise ValueError(f"Unknown algorithm {algo!r}: choose one of {', '.join(ALGORITHMS)}.")
         known = {field.name for field in fields(cls)}
         for name in overrides:
             if name not in known:
@@ -125,6 +132,11 @@ class Settings:
         """Whether the algorithm learns a transition classifier (mnm and mnm-approx)."""
         return self.algo in ("mnm", "mnm-approx")
 
+    @property
+    def has_stopping(self) -> bool:
+        """Whether a stopping head is learned (mnm under the learned-stopping bound)."""
+        return self.algo == "mnm" and self.bound == "learned-stopping"
+
     def rollout_length(self, env_steps: int) -> int:
         """Length of the branched rollouts at a real step: linear between the schedule's ends.
 
@@ -135,7 +147,7 @@ class Settings:
         return int(first + progress * (last - first))
 
     def updates_due(self, env_steps: int) -> int:
-        """Joint updates that `env_steps` real steps allow in all: the ratio is exact at any time."""
+        """Joint updates that `env_steps` real steps allow in all: exact at any time."""
         return int(self.updates_to_data_ratio * max(0, env_steps - self.num_random_steps))
 
     def _check(self) -> None:
@@ -149,6 +161,7 @@ class Settings:
             "reward_transform",
             f"one of {', '.join(REWARD_TRANSFORMS)}",
         )
+        require(self.bound in BOUNDS, "bound", f"one of {', '.join(BOUNDS)}")
         for name in ("target_entropy", "classifier_reward_weight"):
             value = getattr(self, name)
             require(value == "auto" or _is_number(value), name, 'a number or "auto"')
@@ -174,19 +187,22 @@ class Settings:
         require(self.gamma < 1.0, "gamma", "a discount below 1")
         require(self.num_elites <= self.ensemble_size, "num_elites", "at most ensemble_size")
         require(
-            len(self.dynamics_weight_decay) == len(self.dynamics_hidden_sizes) + 1,
+            _are_numbers(self.dynamics_weight_decay)
+            and len(self.dynamics_weight_decay) == len(self.dynamics_hidden_sizes) + 1,
             "dynamics_weight_decay",
             "one value for each hidden layer of dynamics_hidden_sizes and one for the output",
         )
         require(
-            len(self.rollout_schedule) == 4
+            _are_numbers(self.rollout_schedule)
+            and len(self.rollout_schedule) == 4
             and self.rollout_schedule[0] <= self.rollout_schedule[1]
             and min(self.rollout_schedule[2:]) >= 1,
             "rollout_schedule",
             "(first step, last step, length before, length after) with lengths of at least 1",
         )
         require(
-            self.terminal_reward is None or self.terminal_reward > 0,
+            self.terminal_reward is None
+            or (_is_number(self.terminal_reward) and self.terminal_reward > 0),
             "terminal_reward",
             "None or a positive number",
         )
@@ -194,6 +210,10 @@ class Settings:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, tuple) and all(_is_number(item) for item in value)
 
 
 _INFINITY = float("inf")
@@ -210,6 +230,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "initial_alpha": _POSITIVE,
     "updates_to_data_ratio": _NOT_NEGATIVE,
     "num_random_steps": _NOT_NEGATIVE,
+    "bound_horizon": _NOT_NEGATIVE,
     "dynamics_lr": _POSITIVE,
     "real_ratio": _SHARE,
     "classifier_lr": _POSITIVE,
@@ -223,6 +244,8 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "log_ratio_target": (-_INFINITY, _INFINITY, "a number"),
     "log_ratio_weight": _NOT_NEGATIVE,
     "likelihood_weight": _NOT_NEGATIVE,
+    "stop_probability_min": (1e-8, 0.5, "a probability above 0 and at most 0.5"),
+    "stop_lr": _POSITIVE,
     "model_lr": _POSITIVE,
     "model_grad_clip": _POSITIVE,
 }
@@ -239,6 +262,7 @@ INTEGERS = (
     "rollout_interval",
     "synthetic_retention",
     "classifier_ensemble_size",
+    "bound_rollouts",
 )
 
 # What differs between the four; everything else is shared.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from mnm.policy import TanhGaussianPolicy
 from mnm.replay import Batch, ReplayBuffer
 from mnm.rewards import RewardTransform
 from mnm.settings import Settings
+from mnm.stopping import StoppingHead
 
 
 class Networks(nn.Module):
@@ -25,6 +26,7 @@ class Networks(nn.Module):
         critics: twin action values.
         dynamics: the ensemble; None for sac.
         classifier: real or imagined; None for sac and mbpo.
+        stopping: stop probabilities of the learned-stopping bound, or None.
         settings: reads `initial_alpha`.
     """
 
@@ -34,6 +36,7 @@ class Networks(nn.Module):
         critics: TwinCritics,
         dynamics: DynamicsEnsemble | None,
         classifier: TransitionClassifier | None,
+        stopping: StoppingHead | None,
         settings: Settings,
     ) -> None:
         super().__init__()
@@ -42,6 +45,7 @@ class Networks(nn.Module):
         self.target_critics = target_copy(critics)
         self.dynamics = dynamics
         self.classifier = classifier
+        self.stopping = stopping
         self.log_alpha = nn.Parameter(torch.tensor(math.log(settings.initial_alpha)))
         # Moved only where classifier_reward_weight is "auto".
         self.log_classifier_reward_weight = nn.Parameter(torch.tensor(math.log(0.1)))
@@ -82,8 +86,8 @@ class JointUpdate:
         self.target_entropy = -self.action_dim if auto else float(settings.target_entropy)
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
-        self._critic_parameters = list(networks.critics.parameters())
-        self._target_parameters = list(networks.target_critics.parameters())
+        self._critic_parameters: list[Tensor] = list(networks.critics.parameters())
+        self._target_parameters: list[Tensor] = list(networks.target_critics.parameters())
         self.optimizers = {
             "critics": self._adam(self._critic_parameters, settings.critic_lr),
             "policy": self._adam(list(networks.policy.parameters()), settings.actor_lr),
@@ -96,6 +100,9 @@ class JointUpdate:
             assert networks.dynamics is not None
             parameters = list(networks.dynamics.networks.parameters())
             self.optimizers["model"] = self._adam(parameters, settings.model_lr)
+        if networks.stopping is not None:
+            parameters = list(networks.stopping.parameters())
+            self.optimizers["stopping"] = self._adam(parameters, settings.stop_lr)
         if settings.algo == "mnm-approx" and settings.classifier_reward_weight == "auto":
             self.optimizers["classifier_reward_weight"] = self._adam(
                 [networks.log_classifier_reward_weight], settings.classifier_reward_weight_lr
@@ -147,8 +154,10 @@ class JointUpdate:
                     batch.next_observations[rows],
                 )
             ).clamp(-self.settings.logit_clip, self.settings.logit_clip)
+            weight = self._classifier_reward_weight()
             rewards = batch.rewards.clone()
-            rewards[rows] += self._classifier_reward_weight() * logit
+            rewards[rows] += weight * logit
+        self._record(classifier_reward_weight=weight)
         if "classifier_reward_weight" in self.optimizers and len(logit):
             self._update_classifier_reward_weight(logit)
         self._update_actor_critic(batch, self._reward_target(batch, rewards))
@@ -156,7 +165,7 @@ class JointUpdate:
     def _update_mnm(self) -> None:
         self._update_classifier_and_model()
         batch, number_real = self._mixed_batch()
-        self._update_actor_critic(*self._bound_target(batch, number_real))
+        self._update_actor_critic(batch, self._bound_target(batch, number_real))
 
     # Critics and policy
 
@@ -201,41 +210,47 @@ class JointUpdate:
         following = (1 - batch.terminateds) * self._next_value(batch.next_observations)
         return rewards + self.settings.gamma * following
 
-    @torch.no_grad()
-    def _bound_target(self, batch: Batch, number_real: int) -> tuple[Batch, Tensor]:
-        """The critics' target under the bound's reward, s' drawn from the current model.
+    def _bound_target(self, batch: Batch, number_real: int) -> Tensor:
+        """The critics' target [N] under the bound, s' drawn from the current model.
 
-        (1-gamma) log r' + w logit C(s,a,s') - (1-gamma) log(1-gamma) + gamma V(s'), where a
-        terminal s' is worth log(terminal_reward / (1-gamma)): the paper's bound with fixed discount
-        as a reward, the entropy of SAC in V only.
+        "fixed": (1-gamma) log r' + w logit C(s,a,s') - (1-gamma) log(1-gamma) + gamma V(s'), the
+        paper's bound with fixed discount as a reward. "learned-stopping": see `StoppingHead`. A
+        terminal s' is worth log(terminal_reward / (1-gamma)) in both; the entropy of SAC is in V
+        only.
         """
         settings, dynamics, classifier = self.settings, self._dynamics(), self._classifier()
         observations, actions = batch.observations, batch.actions
-        imagined, predicted_rewards = dynamics.sample(observations, actions, self.generator)
-        log_reward, floored = self.rewards.log_predicted(predicted_rewards)
-        log_reward[:number_real] = self.rewards.log(batch.rewards[:number_real])
-        logit = classifier(
-            classifier.inputs(dynamics.normaliser, observations, actions, imagined)
-        ).clamp(-settings.logit_clip, settings.logit_clip)
-        ended = dynamics.termination(observations, actions, imagined)
-        following = torch.lerp(
-            self._next_value(imagined),
-            torch.full_like(ended, self.rewards.terminal_value),
-            ended,
-        )
-        stop = 1 - settings.gamma
-        target = (
-            stop * log_reward
-            + settings.log_ratio_weight * logit
-            - stop * math.log(stop)
-            + settings.gamma * following
-        )
+        with torch.no_grad():
+            imagined, predicted_rewards = dynamics.sample(observations, actions, self.generator)
+            log_reward, floored = self.rewards.log_predicted(predicted_rewards)
+            log_reward[:number_real] = self.rewards.log(batch.rewards[:number_real])
+            logit = classifier(
+                classifier.inputs(dynamics.normaliser, observations, actions, imagined)
+            ).clamp(-settings.logit_clip, settings.logit_clip)
+            ended = dynamics.termination(observations, actions, imagined)
+            following = torch.lerp(
+                self._next_value(imagined),
+                torch.full_like(ended, self.rewards.terminal_value),
+                ended,
+            )
         self._record(
             rewards_floored=floored[number_real:].sum().float(),
-            bound_reward=(stop * log_reward).mean(),
-            bound_log_ratio=logit.mean(),
+            log_reward=log_reward.mean(),
+            log_ratio=logit.mean(),
         )
-        return batch, target
+        weighted_logit = settings.log_ratio_weight * logit
+        stopping = self.networks.stopping
+        if stopping is None:
+            stop = 1 - settings.gamma
+            target = stop * log_reward + weighted_logit - stop * math.log(stop)
+            return target + settings.gamma * following
+        stop_probability = stopping(dynamics.normaliser, observations, actions)
+        value = stopping.value(
+            stop_probability, log_reward, weighted_logit + following, settings.gamma
+        )
+        self._step("stopping", -value.mean())
+        self._record(stop_probability=stop_probability.mean())
+        return value.detach()
 
     # Classifier and model
 
@@ -254,8 +269,9 @@ class JointUpdate:
         """The adversarial pair: one draw from the model serves both losses.
 
         The model maximises E[w logit C(s,a,s') + gamma ((1-d) V(s') + d log(terminal / (1-gamma)))]
-        through a reparameterised s', with a likelihood term beside it; the reward head is trained
-        by likelihood alone.
+        through a reparameterised s', with a likelihood term beside it; under learned stopping
+        E[(1-k) (w logit C(s,a,s') + (1-d) V(s') + d log(terminal / (1-gamma)))]. The reward head is
+        trained by likelihood alone.
         """
         settings, dynamics, classifier = self.settings, self._dynamics(), self._classifier()
         members = dynamics.networks.members
@@ -279,8 +295,13 @@ class JointUpdate:
         next_actions, _ = self.networks.policy.sample(imagined, self._noise(rows))
         value = self.networks.critics.smaller(imagined, next_actions)
         following = (1 - ended) * value + ended * self.rewards.terminal_value
-        objective = settings.log_ratio_weight * classifier(imagined_inputs)
-        objective = objective + settings.gamma * following
+        weighted_logit = settings.log_ratio_weight * classifier(imagined_inputs)
+        stopping = self.networks.stopping
+        if stopping is None:
+            objective = weighted_logit + settings.gamma * following
+        else:
+            going_on = 1 - stopping(normaliser, real.observations, real.actions).detach()
+            objective = going_on * (weighted_logit + following)
         targets = dynamics.split(normaliser.targets(real), members)
         change_nll = prediction.change_nll(targets).mean()
         reward_nll = prediction.reward_nll(targets).mean()
@@ -291,15 +312,13 @@ class JointUpdate:
     def _update_classifier_reward_weight(self, logit: Tensor) -> None:
         """Dual update: the weight grows while the mean clipped logit is below its target."""
         excess = logit.mean() - self.settings.log_ratio_target
-        self._step(
-            "classifier_reward_weight", self.networks.log_classifier_reward_weight * excess
-        )
+        self._step("classifier_reward_weight", self.networks.log_classifier_reward_weight * excess)
 
-    def _classifier_reward_weight(self) -> Tensor | float:
+    def _classifier_reward_weight(self) -> Tensor:
         weight = self.settings.classifier_reward_weight
         if weight == "auto":
             return self.networks.log_classifier_reward_weight.detach().exp()
-        return weight
+        return torch.tensor(float(weight), device=self.replay.device)
 
     # Shared pieces
 
@@ -324,7 +343,7 @@ class JointUpdate:
         )
 
     @staticmethod
-    def _adam(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    def _adam(parameters: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=lr, fused=True)
 
     def _step(self, name: str, loss: Tensor, max_norm: float | None = None) -> None:
@@ -354,8 +373,7 @@ class JointUpdate:
             return {}
         totals = torch.stack([total.float() for total in self._sums.values()]).tolist()
         means = {
-            name: total / self._counts[name]
-            for name, total in zip(self._sums, totals, strict=True)
+            name: total / self._counts[name] for name, total in zip(self._sums, totals, strict=True)
         }
         self._sums, self._counts = {}, {}
         return means

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from distributed.coordinator import Coordinator, Pace
 from distributed.learner_core import TurnReport
 from distributed.rollout_pool import RolloutPool
+from mnm.statistics import statistics
+from rllib_ext.bound_summary import NO_ESTIMATE, bound_summary
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces, resolve_termination, task_spaces
 
+BOUND_EPISODES = 20  # real ones for the log return beside the bound
 TASK_FILE = "task.json"  # beside a checkpoint: which task and algorithm it is of
 
 
@@ -49,10 +53,6 @@ class MnM(Algorithm):
     def setup(self, config: MnMConfig) -> None:
         """Builds the pool, then RLlib's runners and learner, and publishes the first weights."""
         spaces = probe_spaces(config)
-        if config.observation_space is None:
-            config._is_frozen = False
-            config.environment(observation_space=spaces[0], action_space=spaces[1])
-            config.freeze()
         # Before RLlib's own actors: its learner takes any free bundle of the placement group.
         self.pool = self._build_pool(config, spaces)
         super().setup(config)
@@ -73,6 +73,8 @@ class MnM(Algorithm):
             on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
         )
         self.coordinator.start()
+        # All names from the start: Tune's progress.csv takes its columns from the first result.
+        self._statistics = dict.fromkeys(statistics(config.settings()), math.nan)
 
     def training_step(self) -> None:
         """One turn of the wheel: see `distributed.coordinator`."""
@@ -81,6 +83,36 @@ class MnM(Algorithm):
         self.coordinator.probe()
         if report is not None and before is not None:
             self._log_report(report, before)
+
+    def step(self) -> dict[str, Any]:
+        """One iteration; with an evaluation it brings the live estimate of the bound."""
+        result = super().step()
+        interval = self.config.evaluation_interval
+        if interval and self.config.settings().has_classifier:
+            # Always all names: Tune's progress.csv takes its columns from the first result.
+            due = (self.iteration + 1) % interval == 0
+            result["bound"] = self._estimate_bound() if due else dict(NO_ESTIMATE)
+        return result
+
+    def _estimate_bound(self) -> dict[str, float]:
+        """The bound and the log return of the present policy; NaN while no model is fitted."""
+        settings, group = self.config.settings(), self.eval_env_runner_group
+        (ready,) = self.learner_group.foreach_learner(
+            lambda learner: learner.core.agent.has_bound_estimate
+        )
+        if group is None or not ready.get():
+            return dict(NO_ESTIMATE)
+        remote = group.healthy_worker_ids()[:1]
+        (episodes,) = group.foreach_env_runner(
+            lambda runner: runner.run_cut_episodes(BOUND_EPISODES, settings.bound_horizon),
+            remote_worker_ids=remote or None,
+            local_env_runner=not remote,
+        )
+        (samples,) = self.learner_group.foreach_learner(
+            lambda learner: learner.bound_samples(episodes)
+        )
+        imagined, real, horizon = samples.get()
+        return bound_summary(imagined, real, horizon, seed=self.iteration)
 
     def get_module(self, module_id: str = DEFAULT_MODULE_ID) -> Any:
         """The RLModule with the learner's present weights."""
@@ -96,21 +128,13 @@ class MnM(Algorithm):
         self.coordinator.finish_learning()
         path = super().save_to_path(path, filesystem=filesystem, **kwargs)
         self._raise_learner_error()
-        task = json.dumps(
-            {
-                "env": env_name(self.config),
-                "env_config": dict(self.config.env_config),
-                "algo": self.config.settings().algo,
-                "env_steps": self.coordinator.latest.env_steps,
-            },
-            default=repr,
-        )
         file = Path(path) / TASK_FILE
+        content = json.dumps(self._task()).encode()
         if filesystem is None:
-            file.write_text(task)
+            file.write_bytes(content)
         else:
             with filesystem.open_output_stream(file.as_posix()) as stream:
-                stream.write(task.encode())
+                stream.write(content)
         return path
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
@@ -120,6 +144,7 @@ class MnM(Algorithm):
             ValueError: the checkpoint is of another task or algorithm, or not whole.
         """
         self.coordinator.finish_learning()
+        self._refuse_other_task(Path(path) / TASK_FILE, kwargs.get("filesystem"))
         super().restore_from_path(path, *args, **kwargs)
         self._raise_learner_error()
         self.coordinator.start()
@@ -130,6 +155,34 @@ class MnM(Algorithm):
         if pool is not None:
             pool.stop()
         super().cleanup()
+
+    def _task(self) -> dict[str, Any]:
+        """What a checkpoint of this algorithm is of."""
+        task = {
+            "env": env_name(self.config),
+            "env_config": dict(self.config.env_config),
+            "algo": self.config.settings().algo,
+        }
+        return json.loads(json.dumps(task, default=repr))
+
+    def _refuse_other_task(self, file: Path, filesystem: Any) -> None:
+        try:
+            if filesystem is None:
+                content = file.read_bytes()
+            else:
+                with filesystem.open_input_stream(file.as_posix()) as stream:
+                    content = stream.read()
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"{file.parent} is not a whole checkpoint of mnm: {file.name} is missing."
+            ) from error
+        saved, own = json.loads(content), self._task()
+        for name, value in own.items():
+            if saved.get(name) != value:
+                raise ValueError(
+                    f"The checkpoint {file.parent} was made with {name}={saved.get(name)!r}, this "
+                    f"algorithm has {name}={value!r}: restore with the settings it was made with."
+                )
 
     def _raise_learner_error(self) -> None:
         """RLlib drops what a remote learner raises while it saves or restores; we do not."""
@@ -156,6 +209,7 @@ class MnM(Algorithm):
     def _log_report(self, report: TurnReport, before: TurnReport) -> None:
         """Counters and scalars under RLlib's names and ours."""
         log, settings = self.metrics.log_value, self.config.settings()
+        self._statistics.update(report.statistics)
         ingested = report.env_steps - before.env_steps
         log(
             (LEARNER_RESULTS, ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME),
@@ -163,7 +217,7 @@ class MnM(Algorithm):
             reduce="lifetime_sum",
         )
         for name, value in {
-            **report.statistics,
+            **self._statistics,
             **{f"seconds_{part}": seconds for part, seconds in report.seconds.items()},
         }.items():
             log((LEARNER_RESULTS, DEFAULT_MODULE_ID, name), value, reduce="item")
@@ -173,7 +227,6 @@ class MnM(Algorithm):
             "num_synthetic_transitions_lifetime": report.synthetic_transitions,
             "updates_to_data_ratio": report.updates / learned_steps if learned_steps > 0 else 0.0,
             "weights_version": report.version,
-            "lost_batches": report.lost_batches,
             **asdict(self.coordinator.counts),
         }
         for name, value in totals.items():

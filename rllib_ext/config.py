@@ -11,7 +11,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from mnm import Settings
-from mnm.settings import Algorithm, RewardTransformName
+from mnm.settings import Algorithm, Bound, RewardTransformName
 from rllib_ext.environments import resolve_termination
 from rllib_ext.rl_modules import WORLD_MODULE_ID, PolicyModule, WorldModule
 
@@ -49,8 +49,8 @@ class MnMConfig(AlgorithmConfig):
         print(algo.train()["env_runners"]["episode_return_mean"])
 
     Every setting of `training` that is left alone takes the preset of its algorithm
-    (`mnm.Settings.preset`). `settings()` gives the resolved ones. For the values tuned to a task see
-    `rllib_ext.tuned.tuned_config`.
+    (`mnm.Settings.preset`). `settings()` gives the resolved ones. For the values tuned to a task
+    see `rllib_ext.tuned.tuned_config`.
     """
 
     # RLlib's base class has a retired property of this name; a plain attribute takes its place.
@@ -84,7 +84,7 @@ class MnMConfig(AlgorithmConfig):
         self.log_sys_usage = False
         self.evaluation(evaluation_config=AlgorithmConfig.overrides(explore=False))
 
-    def training(  # type: ignore[override]
+    def training(
         self,
         *,
         algo: Algorithm = NotProvided,
@@ -128,10 +128,15 @@ class MnMConfig(AlgorithmConfig):
         reward_shift: float = NotProvided,
         reward_beta: float = NotProvided,
         terminal_reward: float | None = NotProvided,
+        bound: Bound = NotProvided,
+        stop_probability_min: float = NotProvided,
+        stop_lr: float = NotProvided,
         log_ratio_weight: float = NotProvided,
         likelihood_weight: float = NotProvided,
         model_lr: float = NotProvided,
         model_grad_clip: float = NotProvided,
+        bound_horizon: int = NotProvided,
+        bound_rollouts: int = NotProvided,
         num_rollout_workers: int = NotProvided,
         num_gpus_per_rollout_worker: float = NotProvided,
         max_weight_lag: int | str = NotProvided,
@@ -192,14 +197,21 @@ class MnMConfig(AlgorithmConfig):
             reward_beta: mnm: beta of "exp"; (1 - gamma) beta is the scale of the reward signal.
             terminal_reward: mnm: transformed reward a terminated episode is paid for ever; None:
                 transform(0), what it earns in plain RL.
+            bound: mnm: "fixed" discount or "learned-stopping", by a head that is trained with it.
+            stop_probability_min: mnm: least stop probability of the head, and least distance from
+                1.
+            stop_lr: mnm: learning rate of the stopping head.
             log_ratio_weight: mnm: weight w of the logit in the reward and in the model's
                 objective; 1 is the paper's bound.
             likelihood_weight: mnm: weight of the log-likelihood beside the model's adversarial
                 and value terms.
             model_lr: mnm: learning rate of the joint model update.
             model_grad_clip: mnm: largest gradient norm of the joint model update.
-            num_rollout_workers: Ray actors that imagine; 0: the learner imagines inline, by the same
-                function. Counted in the trial's resource request.
+            bound_horizon: Steps over which the live estimate of the bound and the log return are
+                summed at every evaluation; 0: no estimate.
+            bound_rollouts: Trajectories imagined for that estimate.
+            num_rollout_workers: Ray actors that imagine; 0: the learner imagines inline, by the
+                same function. Counted in the trial's resource request.
             num_gpus_per_rollout_worker: GPU share of each; with any it imagines there.
             max_weight_lag: Real steps; no weights older than this are acted or imagined with.
                 "auto": 250, or four rounds of all runners if that is more.
@@ -258,9 +270,7 @@ class MnMConfig(AlgorithmConfig):
         if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
             _refuse(f"num_rollout_workers={workers!r} is not valid: use 0 or more.")
         if workers and not settings.has_model:
-            _refuse(
-                f"algo='sac' has no model to imagine with: set num_rollout_workers=0, not {workers}."
-            )
+            _refuse("algo='sac' has no model to imagine with: set num_rollout_workers=0.")
         if self.num_learners > 1:
             _refuse(
                 f"num_learners={self.num_learners} is not supported: the replay and the model live "
@@ -281,6 +291,9 @@ class MnMConfig(AlgorithmConfig):
         if not self.enable_rl_module_and_learner or not self.enable_env_runner_and_connector_v2:
             _refuse("MnM runs on RLlib's new API stack only: leave api_stack() alone.")
         self._refuse_what_would_be_ignored()
+        given_lag = self.max_weight_lag
+        if given_lag != "auto" and (not isinstance(given_lag, int) or isinstance(given_lag, bool)):
+            _refuse(f"max_weight_lag={given_lag!r} is not valid: use 'auto' or a number of steps.")
         lag, least = self.resolved_max_weight_lag(), self.steps_per_round()
         if lag < least:
             _refuse(
@@ -326,13 +339,11 @@ class MnMConfig(AlgorithmConfig):
         plain = AlgorithmConfig()
         for name, instead in REPLACED_SETTINGS.items():
             if getattr(self, name) != getattr(plain, name):
-                _refuse(
-                    f"{name.lstrip('_')} has no effect on MnM: use {instead} in training()."
-                )
+                _refuse(f"{name.lstrip('_')} has no effect on MnM: use {instead} in training().")
         for name in REFUSED_HOOKS:
             if getattr(self, name) is not None:
                 _refuse(
-                    f"{name.strip('_')} is not supported: MnM's transitions do not pass connectors; "
+                    f"{name.strip('_')} is not supported: MnM's data passes no connectors; "
                     "use a Gymnasium wrapper in the environment."
                 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 import ray
 import torch
 from ray.rllib.callbacks.utils import make_callback
@@ -16,7 +17,7 @@ from ray.rllib.utils import force_list
 from ray.rllib.utils import metrics as names
 from ray.rllib.utils.checkpoints import Checkpointable
 
-from distributed.collector import Collected, Collector
+from distributed.collector import ActionMode, Collected, Collector, CutEpisode
 from distributed.threads import granted_threads
 from distributed.wire import to_arrow
 from mnm.policy import load_numpy_weights, numpy_weights
@@ -51,7 +52,7 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         self._hooks = overridden_hooks(self.config)
         self._weights_seq_no = 0
         self._loaded: ray.ObjectRef | None = None
-        self.env = None
+        self.env: gym.vector.VectorEnv | None = None
         self.collector: Collector | None = None
         local = self.worker_index == 0
         if not local or self.config.create_env_on_local_worker or not self.config.num_env_runners:
@@ -106,7 +107,7 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         assert self.module is not None
 
     def collect(
-        self, policy: list[ray.ObjectRef] | None, vector_steps: int
+        self, policy: list[ray.ObjectRef] | None, vector_steps: int, first_step: int
     ) -> tuple[list[ray.ObjectRef], int, Any]:
         """See `distributed.coordinator.CollectorProtocol.collect`."""
         collector = self._collector()
@@ -116,11 +117,14 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
             if self._hooks:  # a hook may look at the module
                 load_numpy_weights(self.module.policy, weights)
             self._loaded = policy[0]
-        collected = collector.collect(vector_steps, "random" if policy is None else "explore")
+        action_mode: ActionMode = "random" if policy is None else "explore"
+        collected = collector.collect(vector_steps, action_mode, first_step)
         self._log(collected)
         self._sampled(collected)
-        return [ray.put(to_arrow(collected.transitions))], len(collected.transitions), (
-            self.get_metrics()
+        return (
+            [ray.put(to_arrow(collected.transitions))],
+            len(collected.transitions),
+            (self.get_metrics()),
         )
 
     def sample(
@@ -144,7 +148,9 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         """
         collector = self._collector()
         explore = self.config.explore if explore is None else explore
-        action_mode = "random" if random_actions else "explore" if explore else "deterministic"
+        action_mode: ActionMode = (
+            "random" if random_actions else "explore" if explore else "deterministic"
+        )
         if num_timesteps is not None:
             if force_reset:
                 collector.reset()
@@ -154,6 +160,10 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
             collected = collector.run_episodes(num_episodes or 1, action_mode)
         self._log(collected)
         return self._sampled(collected)
+
+    def run_cut_episodes(self, episodes: int, longest: int) -> list[CutEpisode]:
+        """See `Collector.run_cut_episodes`."""
+        return self._collector().run_cut_episodes(episodes, longest)
 
     def get_metrics(self) -> Any:
         """RLlib's metrics since the last call."""
@@ -175,7 +185,8 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         """Takes over what `get_state` returned, or the learner's newer weights."""
         if COMPONENT_RL_MODULE in state:
             version = state.get(names.WEIGHTS_SEQ_NO, 0)
-            if version == 0 or version > self._weights_seq_no:
+            # Not "newer": a live restore of an earlier checkpoint goes back.
+            if version == 0 or version != self._weights_seq_no:
                 weights = state[COMPONENT_RL_MODULE]
                 if isinstance(weights, ray.ObjectRef):
                     weights = ray.get(weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import gymnasium as gym
 import numpy as np
@@ -14,8 +15,7 @@ from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from mnm import TaskSpaces
-from mnm.terminations import TerminationFunction
-from mnm.terminations import known_termination
+from mnm.terminations import TerminationFunction, known_termination
 
 
 def make_vector_env(config: AlgorithmConfig, context: EnvContext) -> gym.vector.VectorEnv:
@@ -71,6 +71,8 @@ def check_spaces(observations: gym.Space, actions: gym.Space, name: str) -> None
 
 def task_spaces(observations: gym.Space, actions: gym.Space) -> TaskSpaces:
     """What the networks need to know of checked spaces."""
+    assert isinstance(observations, gym.spaces.Box)
+    assert isinstance(actions, gym.spaces.Box)
     low, high = (np.array(bound, dtype=np.float32) for bound in (actions.low, actions.high))
     return TaskSpaces(observations.shape[0], low, high)
 
@@ -109,6 +111,11 @@ def resolve_termination(config: AlgorithmConfig) -> TerminationFunction | None:
         return known_termination(config.env, env_kwargs=config.env_config)
     if isinstance(wanted, str):
         return _import_function(wanted)
+    if not callable(wanted):
+        raise ValueError(
+            f'termination={wanted!r} is not valid: use "auto", "learned", a function or '
+            '"module:function".'
+        )
     return wanted
 
 
@@ -165,7 +172,8 @@ def _make_own_vector_env(
     """An environment that brings its own vectorisation."""
     creator = _creator(config)
     if creator is not None:
-        return creator(EnvContext({**context, "num_envs": count}, context.worker_index))
+        own_context = EnvContext({**context, "num_envs": count}, context.worker_index)
+        return cast(gym.vector.VectorEnv, creator(own_context))
     try:
         return gym.make_vec(config.env, num_envs=count, vectorization_mode=mode, **context)
     except (gym.error.Error, ImportError) as error:

@@ -18,7 +18,7 @@ from distributed.collector import Collector
 from mnm.policy import numpy_weights
 from rllib_ext.algorithm import TASK_FILE
 from rllib_ext.config import MnMConfig
-from rllib_ext.environments import make_flat_env, make_vector_env
+from rllib_ext.environments import make_flat_env, make_vector_env, task_spaces
 from rllib_ext.errors import UserError
 
 POLICY_FOLDER = Path("learner_group/learner/rl_module/default_policy")
@@ -59,9 +59,12 @@ def read_task(checkpoint: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{checkpoint} is not a checkpoint of mnm: it has no {TASK_FILE}.")
     try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"The checkpoint {checkpoint} is damaged: {TASK_FILE} ({error}).") from error
+        task = json.loads(file.read_text())
+        return {name: task[name] for name in ("env", "env_config", "algo")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"The checkpoint {checkpoint} is damaged: {TASK_FILE} cannot be read ({error!r})."
+        ) from error
 
 
 def load_policy(checkpoint: Path) -> Any:
@@ -108,10 +111,8 @@ def evaluate_checkpoint(
         environment = make_vector_env(config, context)
     except ValueError as error:
         raise UserError(str(error)) from error
-    widths = (
-        environment.single_observation_space.shape[0],
-        environment.single_action_space.shape[0],
-    )
+    own = task_spaces(environment.single_observation_space, environment.single_action_space)
+    widths = (own.observation_dim, own.action_dim)
     trained = (module.observation_space.shape[0], module.action_space.shape[0])
     if widths != trained:
         environment.close()
@@ -140,7 +141,8 @@ def _film(config: MnMConfig, context: EnvContext, module: Any, seed: int, video:
     try:
         env = make_flat_env(config, EnvContext({**context, "render_mode": "rgb_array"}, 0))
         observation, _ = env.reset(seed=seed)
-        frames, ended = [env.render()], False
+        frames: list[Any] = [env.render()]
+        ended = False
         while not ended:
             inputs = torch.as_tensor(observation, dtype=torch.float32)[None]
             action = module.policy.deterministic(inputs)[0].detach().numpy()
@@ -150,7 +152,14 @@ def _film(config: MnMConfig, context: EnvContext, module: Any, seed: int, video:
         rate = env.metadata.get("render_fps", 30)
         env.close()
         imageio.mimwrite(video, frames, fps=rate, macro_block_size=None)
-    except (gym.error.Error, OSError, RuntimeError, ValueError, ImportError, AttributeError) as error:
+    except (
+        gym.error.Error,
+        OSError,
+        RuntimeError,
+        ValueError,
+        ImportError,
+        AttributeError,
+    ) as error:
         raise UserError(
             f"No film could be written to {video}: {error} (without a screen MuJoCo needs "
             "MUJOCO_GL=osmesa or egl and that library)."

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 
+from distributed.collector import CutEpisode
 from distributed.learner_core import LearnerCore, TurnReport
 from distributed.threads import granted_threads
 from mnm import Agent
@@ -55,6 +57,14 @@ class MnMLearner(TorchLearner):
         report = self.core.turn(real, synthetic)
         self._weights_seq_no = report.version
         return report
+
+    def bound_samples(self, episodes: list[CutEpisode]) -> tuple[np.ndarray, np.ndarray, int]:
+        """See `Agent.bound_samples`."""
+        return self.core.agent.bound_samples(
+            np.stack([episode.first_observation for episode in episodes]),
+            [episode.rewards for episode in episodes],
+            [episode.terminated for episode in episodes],
+        )
 
     def configure_optimizers(self) -> None:
         """The agent owns its optimizers."""

@@ -49,6 +49,7 @@ def ray_session(request: PlacementGroupFactory) -> Iterator[None]:
                     "cluster that has them."
                 )
             ray.init(
+                address="local",
                 num_cpus=max(os.cpu_count() or 1, int(needed.get("CPU", 1)) + 1),
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
@@ -56,10 +57,11 @@ def ray_session(request: PlacementGroupFactory) -> Iterator[None]:
                 log_to_driver=False,
             )
     try:
-        if gpus > ray.cluster_resources().get("GPU", 0.0):
+        there = ray.cluster_resources().get("GPU", 0.0)
+        if gpus > there:
             raise UserError(
-                f"{gpus:g} GPU(s) are asked for and the Ray cluster has "
-                f"{ray.cluster_resources().get('GPU', 0.0):g}: leave out --num-gpus or add a GPU node."
+                f"{gpus:g} GPU(s) are asked for and the Ray cluster has {there:g}: leave out "
+                "--num-gpus or add a GPU node."
             )
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from rllib_ext.errors import UserError
 
 SUMMARY_FILE = "summary.json"
 CURVE_FILE = "learning_curve.png"
+BOUND_FILE = "bound.png"
 CHECKPOINT_FOLDER = "checkpoint"
 STEPS_COLUMN = "num_env_steps_sampled_lifetime"
 RETURN_COLUMN = "evaluation/env_runners/episode_return_mean"
@@ -49,8 +51,12 @@ def keep_checkpoint(folder: Path, newest: Path) -> Path:
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    """Writes `summary.json`."""
-    (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
+    """Writes `summary.json`; what could not be measured, NaN, becomes null."""
+    plain = {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in summary.items()
+    }
+    (folder / SUMMARY_FILE).write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n")
 
 
 def draw_learning_curve(folder: Path, title: str) -> None:
@@ -59,16 +65,44 @@ def draw_learning_curve(folder: Path, title: str) -> None:
     figure = matplotlib.figure.Figure(figsize=(7, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for column, label, style in (
-        (TRAINING_RETURN_COLUMN, "training episodes", {"color": "#9aa5b1", "linewidth": 1.2}),
-        (RETURN_COLUMN, "evaluation", {"color": "#1f5fa8", "linewidth": 2, "marker": "o"}),
+    for column, label, color, marker in (
+        (TRAINING_RETURN_COLUMN, "training episodes", "#9aa5b1", ""),
+        (RETURN_COLUMN, "evaluation", "#1f5fa8", "o"),
     ):
         if column in progress:
-            axes.plot(progress[STEPS_COLUMN], progress[column], label=label, markersize=4, **style)
+            steps = progress[STEPS_COLUMN]
+            axes.plot(steps, progress[column], label=label, color=color, marker=marker)
     axes.set(xlabel="real environment steps", ylabel="episode return", title=title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(folder / CURVE_FILE, dpi=150)
+
+
+def draw_bound(folder: Path, title: str) -> bool:
+    """Draws the estimate of the bound and the log return from `progress.csv`, with intervals.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    progress = pd.read_csv(folder / "progress.csv")
+    if "bound/estimate" not in progress or progress["bound/estimate"].isna().all():
+        return False
+    rows = progress.dropna(subset=["bound/estimate"])
+    figure = matplotlib.figure.Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, label, color in (
+        ("log_return", "log return (real episodes)", "#1f5fa8"),
+        ("estimate", "estimate of the bound (model)", "#c8551b"),
+    ):
+        steps, low, high = rows[STEPS_COLUMN], rows[f"bound/{name}_low"], rows[f"bound/{name}_high"]
+        axes.plot(steps, rows[f"bound/{name}"], label=label, color=color, marker="o", markersize=4)
+        axes.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
+    axes.set(xlabel="real environment steps", ylabel="nats", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(folder / BOUND_FILE, dpi=150)
+    return True
 
 
 def _link_or_copy(source: str, target: str) -> None:

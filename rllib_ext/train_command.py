@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import difflib
 import json
 import time
 from pathlib import Path
@@ -22,10 +23,11 @@ from rllib_ext.evaluation import evaluate_checkpoint
 from rllib_ext.progress import ProgressDisplay
 from rllib_ext.ray_session import first_line, ray_session
 from rllib_ext.run_folder import (
+    BOUND_FILE,
     CURVE_FILE,
-    RETURN_COLUMN,
     STEPS_COLUMN,
     SUMMARY_FILE,
+    draw_bound,
     draw_learning_curve,
     keep_checkpoint,
     refuse_used_folder,
@@ -87,8 +89,8 @@ def train(
         ("--num-gpus", num_gpus, 0),
         ("--seed", seed, 0),
     ):
-        if count < least:
-            raise UserError(f"{name} {count} is not valid: use {least} or more.")
+        if not least <= count < 2**32:
+            raise UserError(f"{name} {count} is not valid: use {least} or more, below 2**32.")
     if algo not in ALGORITHMS:
         raise UserError(f"Unknown algorithm {algo!r}: use one of {', '.join(ALGORITHMS)}.")
     settings = {
@@ -96,6 +98,9 @@ def train(
         **(read_settings_file(config) if config else {}),
         **parse_assignments(set_ or []),
     }
+    for name in ("algo", "num_rollout_workers"):
+        if name in settings:
+            raise UserError(f"{name} is not a setting here: use --{name.replace('_', '-')}.")
     if num_rollout_workers is None:
         num_rollout_workers = int(Settings.preset(algo).has_model)
     run_config = build_config(
@@ -106,7 +111,8 @@ def train(
         num_rollout_workers=num_rollout_workers,
         num_gpus=num_gpus,
         seed=seed,
-        evaluation_interval=evaluation_interval,
+        # Whole intervals, so that the run ends at --steps.
+        evaluation_interval=-(-steps // -(-steps // evaluation_interval)),
     )
     if output is None:
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -120,7 +126,8 @@ def train(
             display.stop()
     console = Console()
     console.print_json(json.dumps(summary))
-    console.print(f"Written to {output}: {SUMMARY_FILE}, {CURVE_FILE}, checkpoint/", soft_wrap=True)
+    pictures = ", ".join(file for file in (CURVE_FILE, BOUND_FILE) if (output / file).is_file())
+    console.print(f"Written to {output}: {SUMMARY_FILE}, {pictures}, checkpoint/", soft_wrap=True)
 
 
 def build_config(
@@ -141,9 +148,10 @@ def build_config(
     """
     unknown = sorted(set(settings) - set(SETTING_NAMES) - set(OWN_NAMES))
     if unknown:
+        near = difflib.get_close_matches(unknown[0], (*SETTING_NAMES, *OWN_NAMES), n=3, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "."
         raise UserError(
-            f"Unknown setting {unknown[0]!r}: the settings are those of MnMConfig.training, "
-            f"{', '.join((*SETTING_NAMES, *OWN_NAMES))}."
+            f"Unknown setting {unknown[0]!r}: the settings are those of MnMConfig.training{hint}"
         )
     local = num_env_runners == 0 and num_rollout_workers == 0
     try:
@@ -241,8 +249,12 @@ def run(
         "updates_to_data_ratio": metrics["updates_to_data_ratio"],
         "weight_lag_max": int(metrics["weight_lag_max"]),
     }
+    bound = metrics.get("bound", {})
+    summary.update({f"bound/{name}": value for name, value in bound.items()})
     write_summary(folder, summary)
-    draw_learning_curve(folder, f"{summary['algo']} on {config.env}, seed {config.seed}")
+    title = f"{summary['algo']} on {config.env}, seed {config.seed}"
+    draw_learning_curve(folder, title)
+    draw_bound(folder, title)
     return summary
 
 

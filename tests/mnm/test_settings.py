@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mnm.settings import ALGORITHMS, PRESETS, Settings
@@ -63,6 +63,11 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "reward_shift": [NAN, "auto", None],
     "reward_beta": NOT_POSITIVE,
     "terminal_reward": [0, -1.0, NAN, "auto", True],
+    "bound": ["learned", None],
+    "stop_probability_min": [0.0, -0.1, 0.6, NAN, "1", None],
+    "stop_lr": NOT_POSITIVE,
+    "bound_horizon": [-1, 0.5, NAN, INFINITY, "200", None],
+    "bound_rollouts": NOT_A_COUNT,
     "log_ratio_weight": NEGATIVE,
     "likelihood_weight": NEGATIVE,
     "model_lr": NOT_POSITIVE,
@@ -166,16 +171,13 @@ def test_rollout_length_may_change_at_once() -> None:
     assert [settings.rollout_length(step) for step in (0, 100, 101)] == [1, 1, 3]
 
 
+@example(hundredths=29, random_steps=0, env_steps=100)  # 0.29 * 100 < 29 in floating point
 @given(
     hundredths=st.integers(0, 4000),
     random_steps=st.integers(0, 100),
     env_steps=st.integers(0, 10_000),
 )
-def test_updates_due_is_the_exact_ratio(
-    hundredths: int, random_steps: int, env_steps: int
-) -> None:
+def test_updates_due_is_the_exact_ratio(hundredths: int, random_steps: int, env_steps: int) -> None:
     settings = Settings(updates_to_data_ratio=hundredths / 100, num_random_steps=random_steps)
     learning_steps = max(0, env_steps - random_steps)
-    assert settings.updates_due(env_steps) == math.floor(
-        Fraction(hundredths, 100) * learning_steps
-    )
+    assert settings.updates_due(env_steps) == math.floor(Fraction(hundredths, 100) * learning_steps)

@@ -1,0 +1,131 @@
+"""An estimate of the lower bound while it trains, beside the log return it should lie below.
+
+Both sides share one horizon T, the stochastic policy, the transformed rewards and the absorbing
+tail after a termination. With Z = (1 - gamma^T) / (1 - gamma) (derived for this project, see
+docs/theory.md; `mnm.tabular.finite_horizon_bound` is the exact counterpart):
+
+    log E_p sum_{t<T} gamma^t r'  >=
+        log Z + E_q sum_{t<T} [ gamma^t / Z log r'
+                                + (gamma^(t+1) - gamma^T) / (1 - gamma^T) log p/q ]
+
+The classifier's unclipped logit stands for log p/q, so this is an estimate and not a bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnm.classifier import TransitionClassifier
+from mnm.dynamics import DynamicsEnsemble
+from mnm.policy import TanhGaussianPolicy
+from mnm.rewards import RewardTransform
+
+
+def horizon_weights(gamma: float, horizon: int) -> tuple[float, np.ndarray, np.ndarray]:
+    """log Z, and the weights [T] of log r' and of log p/q at each step."""
+    steps = np.arange(horizon)
+    tail = gamma**horizon
+    log_total = math.log1p(-tail) - math.log1p(-gamma)
+    reward_weights = gamma**steps / math.exp(log_total)
+    ratio_weights = (gamma ** (steps + 1) - tail) / (1 - tail)
+    return log_total, reward_weights, ratio_weights
+
+
+@torch.no_grad()
+def imagined_bounds(
+    policy: TanhGaussianPolicy,
+    dynamics: DynamicsEnsemble,
+    classifier: TransitionClassifier,
+    rewards: RewardTransform,
+    start_observations: Tensor,
+    horizon: int,
+    generator: torch.Generator,
+    members: Tensor | None = None,
+) -> Tensor:
+    """The right side's sum along trajectories of the model, log Z included.
+
+    Args:
+        policy: acts, with its own noise.
+        dynamics: imagines; a terminal state is absorbing, pays the terminal reward and has
+            log p/q = 0.
+        classifier: its logit estimates log p/q.
+        rewards: transforms the predicted rewards.
+        start_observations: [N, obs] first states of real episodes.
+        horizon: T.
+        generator: on the networks' device.
+        members: of the ensemble to imagine with; None: all.
+
+    Returns:
+        [N]; their mean is the estimate.
+    """
+    log_total, reward_weights, ratio_weights = horizon_weights(rewards.gamma, horizon)
+    observations = start_observations
+    totals = torch.full((len(observations),), log_total, device=observations.device)
+    alive = torch.ones_like(totals)
+    for reward_weight, ratio_weight in zip(
+        reward_weights.tolist(), ratio_weights.tolist(), strict=True
+    ):
+        noise = torch.randn(
+            len(observations),
+            policy.action_center.numel(),
+            generator=generator,
+            device=observations.device,
+        )
+        actions, _ = policy.sample(observations, noise)
+        following, predicted = dynamics.sample(observations, actions, generator, members)
+        logit = classifier(classifier.inputs(dynamics.normaliser, observations, actions, following))
+        log_reward, _ = rewards.log_predicted(predicted)
+        log_reward = torch.lerp(
+            torch.full_like(log_reward, rewards.log_terminal_or_smallest), log_reward, alive
+        )
+        totals = totals + reward_weight * log_reward + ratio_weight * alive * logit
+        ended = dynamics.termination(observations, actions, following) > 0.5
+        alive = alive * (~ended).float()
+        observations = torch.where(alive[:, None] > 0, following, observations)
+    return totals
+
+
+def real_log_returns(
+    episodes: Sequence[np.ndarray],
+    terminateds: Sequence[bool],
+    rewards: RewardTransform,
+    horizon: int,
+) -> np.ndarray:
+    """log sum_{t<T} gamma^t r' of real episodes; the log of their mean is the left side.
+
+    Args:
+        episodes: rewards [<= T] of each episode, cut at the horizon.
+        terminateds: whether each ended in a terminal state within the horizon; only then may an
+            episode be shorter than the horizon.
+        rewards: transforms them.
+        horizon: T.
+
+    Returns:
+        [episodes] in nats.
+
+    Raises:
+        ValueError: an episode is shorter than the horizon and did not terminate.
+    """
+    results = []
+    for number, (values, terminated) in enumerate(zip(episodes, terminateds, strict=True)):
+        log_rewards = rewards.log(torch.as_tensor(values[:horizon], dtype=torch.float64))
+        missing = horizon - len(log_rewards)
+        if missing > 0 and not terminated:
+            raise ValueError(
+                f"Episode {number} has {len(log_rewards)} steps and did not terminate: the horizon "
+                f"of the bound must be at most that, not {horizon}."
+            )
+        tail = torch.full((max(missing, 0),), rewards.log_terminal_or_smallest, dtype=torch.float64)
+        discounts = torch.arange(horizon, dtype=torch.float64) * math.log(rewards.gamma)
+        results.append(float(torch.logsumexp(discounts + torch.cat([log_rewards, tail]), 0)))
+    return np.array(results)
+
+
+def log_mean_exp(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """log of the mean of exp(values) along an axis."""
+    return np.logaddexp.reduce(values, axis=axis) - math.log(values.shape[axis])

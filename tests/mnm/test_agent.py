@@ -1,0 +1,431 @@
+"""Tests of the agent: what is due when, repeatability, checkpoints, and refused transitions."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mnm import Agent, TaskSpaces
+from mnm.agent import check_finite
+from mnm.replay import Batch
+from mnm.settings import ALGORITHMS
+from tests.mnm.small_cases import (
+    SPACES,
+    parameters_of,
+    random_transitions,
+    same_tensors,
+    small_agent,
+    small_settings,
+)
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "sac": {"algo": "sac"},
+    "mbpo": {"algo": "mbpo"},
+    "mnm-approx": {"algo": "mnm-approx"},
+    "mnm": {"algo": "mnm"},
+    "mnm-approx with a learned weight": {"algo": "mnm-approx", "classifier_reward_weight": "auto"},
+    "mnm with a classifier ensemble": {
+        "algo": "mnm",
+        "classifier_ensemble_size": 2,
+        "classifier_input_noise": 0.1,
+        "classifier_gradient_penalty": 0.1,
+    },
+    "mnm with learned stopping": {"algo": "mnm", "bound": "learned-stopping"},
+}
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def variant_agent(variant: str, seed: int = 0, **changes: Any) -> Agent:
+    options = {"termination": None, **VARIANTS[variant], **changes}
+    return small_agent(options.pop("algo"), seed, **options)
+
+
+def train(agent: Agent, first: int, last: int, chunk: int = 5) -> dict[str, float]:
+    """Feeds rows first to last in chunks, learning after each."""
+    statistics: dict[str, float] = {}
+    for start in range(first, last, chunk):
+        rows = random_transitions(chunk, first=start)
+        rows.terminateds[-1] = True
+        agent.ingest(rows)
+        statistics.update(agent.learn())
+    return statistics
+
+
+def saved_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
+    """What a file would give back, read with nothing but tensors and plain values allowed."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    loaded: dict[str, Any] = torch.load(file, weights_only=True)
+    return loaded
+
+
+# Repeatability
+
+
+@every_variant
+def test_same_seed_gives_the_same_networks(variant: str) -> None:
+    agents = [variant_agent(variant, seed) for seed in (0, 0, 1)]
+    statistics = [train(agent, 0, 60) for agent in agents]
+    states = [parameters_of(agent.networks) for agent in agents]
+    assert same_tensors(states[0], states[1])
+    assert not same_tensors(states[0], states[2])
+    assert statistics[0] == statistics[1]
+    assert agents[0].updates == 40
+    assert all(bool(torch.isfinite(value).all()) for value in states[0].values())
+
+
+@every_variant
+def test_learning_changes_every_network(variant: str) -> None:
+    agent = variant_agent(variant)
+    before = parameters_of(agent.networks)
+    train(agent, 0, 60)
+    after = parameters_of(agent.networks)
+    still = {name for name in after if torch.equal(before[name], after[name])}
+    constant = {name for name in after if name.split(".")[-1].startswith("action_")}
+    if VARIANTS[variant].get("classifier_reward_weight") != "auto":
+        constant.add("log_classifier_reward_weight")
+    assert still - {"dynamics.elites"} == constant
+
+
+def test_without_a_seed_agents_differ() -> None:
+    first, second = small_agent("sac", seed=None), small_agent("sac", seed=None)
+    assert not same_tensors(parameters_of(first.networks), parameters_of(second.networks))
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    train(variant_agent("mnm"), 0, 40)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# Checkpoints
+
+
+@every_variant
+@pytest.mark.parametrize("capacity", [1000, 33])  # 33: the ring has come round
+def test_restored_agent_goes_on_bit_for_bit(variant: str, capacity: int) -> None:
+    agent = variant_agent(variant, replay_capacity=capacity)
+    train(agent, 0, 45)
+    restored = variant_agent(variant, seed=999, replay_capacity=capacity)
+    restored.load_state_dict(saved_and_loaded(agent.state_dict()))
+    assert same_tensors(parameters_of(restored.networks), parameters_of(agent.networks))
+    statistics = [train(each, 45, 80) for each in (agent, restored)]
+    assert same_tensors(parameters_of(restored.networks), parameters_of(agent.networks))
+    assert torch.equal(restored.generator.get_state(), agent.generator.get_state())
+    assert statistics[0] == statistics[1]
+    for name in ("env_steps", "updates", "synthetic_transitions"):
+        assert getattr(restored, name) == getattr(agent, name)
+    assert restored.env_steps == 80
+    assert restored.updates == 60
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_restoring_before_anything_was_learned(algo: str) -> None:
+    agent, restored = small_agent(algo), small_agent(algo, seed=7)
+    restored.load_state_dict(saved_and_loaded(agent.state_dict()))
+    for each in (agent, restored):
+        train(each, 0, 40)
+    assert same_tensors(parameters_of(restored.networks), parameters_of(agent.networks))
+
+
+def test_state_is_a_copy_of_the_replay() -> None:
+    agent = variant_agent("mnm")
+    train(agent, 0, 30)
+    state = agent.state_dict()
+    rows = state["replay"]["rows"].clone()
+    agent.ingest(random_transitions(1000, first=30))
+    assert torch.equal(state["replay"]["rows"], rows)
+
+
+@pytest.mark.parametrize("algo", ["mbpo", "mnm-approx", "mnm"])
+def test_restoring_without_the_replay_still_learns(algo: str) -> None:
+    agent = small_agent(algo)
+    train(agent, 0, 45)
+    state = saved_and_loaded(agent.state_dict(with_replay=False))
+    assert "replay" not in state
+    assert "synthetic" not in state
+    restored = small_agent(algo, seed=1)
+    restored.load_state_dict(state)
+    assert len(restored.replay) == 0
+    train(restored, 45, 60)  # the next fit is due after five rows
+    assert restored.updates == 40
+    for name, value in parameters_of(restored.networks).items():
+        assert bool(torch.isfinite(value).all()), name
+
+
+@pytest.mark.parametrize("source", ALGORITHMS)
+@pytest.mark.parametrize("target", ALGORITHMS)
+def test_state_of_another_algorithm_is_refused(source: str, target: str) -> None:
+    state = small_agent(source).state_dict()
+    agent = small_agent(target)
+    if source == target:
+        agent.load_state_dict(state)
+        assert same_tensors(parameters_of(agent.networks), state["networks"])
+    else:
+        with pytest.raises(ValueError, match="checkpoint"):
+            agent.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "spaces",
+    [
+        TaskSpaces(3, SPACES.action_low, SPACES.action_high),
+        TaskSpaces(2, np.full(2, -1, np.float32), np.full(2, 1, np.float32)),
+        TaskSpaces(2, np.array([-1], np.float32), np.array([1], np.float32)),
+    ],
+    ids=["observation width", "action width", "action range"],
+)
+def test_state_of_another_task_is_refused(spaces: TaskSpaces) -> None:
+    state = small_agent("sac").state_dict()
+    agent = Agent(spaces, small_settings("sac"), seed=0)
+    with pytest.raises(ValueError, match="checkpoint"):
+        agent.load_state_dict(state)
+
+
+def test_state_of_other_layer_sizes_is_refused() -> None:
+    state = small_agent("mnm").state_dict()
+    with pytest.raises(ValueError, match="layer sizes: restore with the settings"):
+        small_agent("mnm", hidden_sizes=(8,)).load_state_dict(state)
+
+
+# What is due
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    chunks=st.lists(st.integers(0, 13), max_size=15),
+    ratio=st.sampled_from([0.0, 0.125, 0.5, 1.0, 2.5, 7.0]),
+    random_steps=st.integers(0, 40),
+)
+def test_updates_keep_the_ratio_whatever_the_chunks(
+    chunks: list[int], ratio: float, random_steps: int
+) -> None:
+    agent = small_agent("sac", updates_to_data_ratio=ratio, num_random_steps=random_steps)
+    made: list[int] = []
+
+    def count_updates(count: int) -> dict[str, float]:
+        made.append(count)
+        return {}
+
+    agent.joint_update.run = count_updates  # type: ignore[method-assign]
+    for chunk in chunks:
+        agent.ingest(random_transitions(chunk, first=agent.env_steps))
+        agent.learn()
+        allowed = math.floor(ratio * max(0, agent.env_steps - random_steps))
+        assert sum(made) == agent.updates == allowed
+    assert agent.env_steps == sum(chunks)
+    assert all(count > 0 for count in made)
+
+
+def test_ratio_is_that_of_the_updates_really_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = small_agent("mnm", updates_to_data_ratio=1.5)
+    calls = 0
+    update = agent.joint_update._update_actor_critic
+
+    def count_calls(batch: Batch, target: Tensor) -> None:
+        nonlocal calls
+        calls += 1
+        update(batch, target)
+
+    monkeypatch.setattr(agent.joint_update, "_update_actor_critic", count_calls)
+    train(agent, 0, 45)
+    assert calls == agent.updates == 37  # 1.5 * 25, rounded down
+
+
+def test_fits_and_rollouts_come_at_their_intervals() -> None:
+    agent = small_agent("mbpo")
+    fits, rollouts = [], []
+    for step in range(70):
+        agent.ingest(random_transitions(1, first=step))
+        if agent.fit_if_due():
+            fits.append(agent.env_steps)
+        request = agent.rollout_request()
+        if request is not None:
+            rollouts.append(agent.env_steps)
+            assert request.start_observations.shape == (30, 2)  # 3 a step, 10 steps
+            assert request.length == 2
+    assert fits == [20, 35, 50, 65]
+    assert rollouts == [20, 30, 40, 50, 60, 70]
+
+
+def test_rollouts_start_at_real_states_and_are_counted() -> None:
+    agent = small_agent("mbpo")
+    agent.ingest(random_transitions(25))
+    agent.learn()
+    assert agent.synthetic is not None
+    assert len(agent.synthetic) == agent.synthetic_transitions == 60
+    rows = agent.synthetic.transitions()
+    real = {tuple(row) for row in random_transitions(25).observations.tolist()}
+    starts = {tuple(row) for row in rows.observations[rows.steps == 0].tolist()}
+    assert starts <= real
+    assert agent.synthetic.capacity == 3 * 30 * 2
+
+
+def test_sac_has_no_model() -> None:
+    agent = small_agent("sac")
+    statistics = train(agent, 0, 40)
+    assert agent.networks.dynamics is None
+    assert agent.networks.classifier is None
+    assert agent.rollout_request() is None
+    assert agent.synthetic_transitions == 0
+    assert not any(name.startswith(("model_", "classifier_")) for name in statistics)
+
+
+@pytest.mark.parametrize("algo", ["mbpo", "mnm-approx", "mnm"])
+def test_learning_reports_the_model(algo: str) -> None:
+    statistics = train(small_agent(algo), 0, 40)
+    expected = {"model_fit_steps", "model_holdout_nll", "model_holdout_rmse", "critic_loss"}
+    if algo != "mbpo":
+        expected |= {
+            "classifier_accuracy",
+            "classifier_logit_real",
+            "classifier_logit_imagined",
+            "classifier_logit_pool",
+        }
+    assert expected <= set(statistics)
+    assert all(math.isfinite(value) for value in statistics.values())
+
+
+def test_nothing_is_learned_during_the_random_steps() -> None:
+    agent = small_agent("mnm")
+    before = parameters_of(agent.networks)
+    agent.ingest(random_transitions(19))
+    assert agent.learn() == {}
+    assert same_tensors(parameters_of(agent.networks), before)
+
+
+def test_critics_start_at_the_value_of_the_mean_reward() -> None:
+    agent = small_agent("mnm", gamma=0.9, reward_beta=1.5)
+    rows = random_transitions(20)
+    agent.ingest(rows)
+    agent.learn()
+    transformed = np.exp(1.5 * rows.rewards.astype(np.float64))
+    expected = math.log(transformed.mean()) - math.log(1 - 0.9)
+    for critics in (agent.networks.critics, agent.networks.target_critics):
+        assert critics.networks.biases[-1].flatten().tolist() == pytest.approx([expected] * 2)
+    # Once only: a later fit leaves the critics to their learning.
+    agent.networks.critics.set_output_bias(0.0)
+    agent.ingest(random_transitions(15, first=20))
+    assert agent.fit_if_due()
+    assert agent.networks.critics.networks.biases[-1].abs().max() == 0
+
+
+def test_classifier_is_judged_on_held_out_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = small_agent("mnm")
+    train(agent, 0, 40)
+    classifier, answers = agent.networks.classifier, iter([1.0, -1.0, 0.5])
+    assert classifier is not None
+    seen: list[Tensor] = []
+
+    def judge(inputs: Tensor) -> Tensor:
+        seen.append(inputs)
+        logits = torch.full((len(inputs),), next(answers))
+        logits[0] = -4.0  # wrong of the first real row, right of the first imagined one
+        return logits
+
+    monkeypatch.setattr(classifier, "forward", judge)
+    figures = agent.judge_classifier()
+    assert [len(inputs) for inputs in seen] == [4, 4, 1024]
+    assert agent.networks.dynamics is not None
+    held_out = agent.replay.all_rows().observations[9::10]
+    actions = agent.replay.all_rows().actions[9::10]
+    expected = agent.networks.dynamics.normaliser.inputs(held_out, actions)
+    for half in seen[:2]:
+        assert torch.equal(half[:, :3], expected)
+    assert figures["classifier_accuracy"] == pytest.approx((3 / 4 + 1) / 2)
+    assert figures["classifier_logit_real"] == pytest.approx((3 * 1 - 4) / 4)
+    assert figures["classifier_logit_imagined"] == pytest.approx((3 * -1 - 4) / 4)
+    assert figures["classifier_logit_pool"] == pytest.approx(0.5, abs=0.01)
+
+
+# Acting
+
+
+def test_actions_are_in_the_box_and_explore() -> None:
+    agent = small_agent("sac")
+    observations = np.zeros((500, 2), np.float32)
+    actions = agent.act(observations)
+    assert actions.shape == (500, 1)
+    assert actions.dtype == np.float32
+    assert actions.min() >= -2
+    assert actions.max() <= 4
+    assert actions.std() > 0.5
+    assert not np.array_equal(actions, agent.act(observations))
+
+
+def test_deterministic_actions_draw_no_random_number() -> None:
+    agent = small_agent("sac")
+    observations = np.random.default_rng(0).normal(size=(5, 2))
+    before = agent.generator.get_state()
+    actions = agent.act(observations, deterministic=True)
+    np.testing.assert_array_equal(actions, agent.act(observations, deterministic=True))
+    assert torch.equal(agent.generator.get_state(), before)
+
+
+# Refused transitions
+
+
+@pytest.mark.parametrize("name", ["observations", "actions", "rewards", "next_observations"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("algo", ["sac", "mnm"])
+def test_value_that_is_not_finite_is_refused(name: str, value: float, algo: str) -> None:
+    agent = small_agent(algo)
+    agent.ingest(random_transitions(12))
+    rows = random_transitions(15, first=12)
+    column = getattr(rows, name).reshape(15, -1)
+    column[11, -1] = value  # real step 23: step 3 of episode 2
+    before = agent.rewards.smallest
+    message = (
+        rf"not finite in {name} at real step 23 \(step 3 of episode 2\): mend the environment"
+    )
+    with pytest.raises(ValueError, match=message):
+        agent.ingest(rows)
+    assert agent.env_steps == len(agent.replay) == 12
+    assert agent.rewards.smallest == before
+
+
+def test_finite_values_pass_the_check() -> None:
+    rows = random_transitions(5)
+    rows.rewards[:] = 3e38
+    check_finite(rows, 0)
+    assert np.isfinite(rows.rewards).all()
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_reward_without_a_logarithm_is_refused_where_it_is_needed(algo: str) -> None:
+    agent = small_agent(algo, reward_transform="shift", reward_shift=0.5)
+    agent.ingest(random_transitions(10))
+    rows = random_transitions(5, first=10)
+    rows.rewards[3] = -0.75
+    if algo in ("sac", "mbpo"):
+        agent.ingest(rows)
+        assert agent.env_steps == 15
+    else:
+        with pytest.raises(ValueError, match=r"The reward -0\.75 at real step 13 .* above 0\.75"):
+            agent.ingest(rows)
+        assert agent.env_steps == len(agent.replay) == 10
+
+
+def test_empty_batch_is_ignored() -> None:
+    agent = small_agent("mnm")
+    agent.ingest(random_transitions(0))
+    assert agent.env_steps == 0
+    assert agent.learn() == {}
+
+
+def test_settings_of_all_four_build_one_class() -> None:
+    agents = [small_agent(algo) for algo in ALGORITHMS]
+    assert {type(agent) for agent in agents} == {Agent}
+    assert {type(agent.joint_update) for agent in agents} == {type(agents[0].joint_update)}
+    changed = replace(agents[0].settings, algo="mbpo")
+    assert Agent(SPACES, changed, seed=0).networks.dynamics is not None

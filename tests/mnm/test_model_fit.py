@@ -1,0 +1,228 @@
+"""Tests of the maximum-likelihood fit: early stopping, elites, hold-out, learned termination."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from mnm.dynamics import DynamicsEnsemble
+from mnm.model_fit import FitReport, ModelFitter
+from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer
+from tests.mnm.small_cases import parameters_of, random_transitions, same_tensors, small_settings
+
+
+def replay_of(count: int, seed: int = 0) -> ReplayBuffer:
+    replay = ReplayBuffer(count, 2, 1, "cpu")
+    rows = random_transitions(count, seed)
+    rows.terminateds = rows.next_observations[:, 0] > 1.0
+    replay.append(rows)
+    return replay
+
+
+def fitter_of(known: bool = True, seed: int = 0, **changes: Any) -> ModelFitter:
+    torch.manual_seed(seed)
+    settings = small_settings("mbpo", **{"dynamics_max_fit_steps": 300, **changes})
+
+    def never(observations: Tensor, actions: Tensor, following: Tensor) -> Tensor:
+        return torch.zeros(len(following), dtype=torch.bool)
+
+    return ModelFitter(DynamicsEnsemble(2, 1, settings, never if known else None), settings)
+
+
+def fit(fitter: ModelFitter, replay: ReplayBuffer, seed: int = 0) -> FitReport:
+    return fitter.fit(replay, torch.Generator().manual_seed(seed))
+
+
+def held_out(dynamics: DynamicsEnsemble, replay: ReplayBuffer) -> tuple[Tensor, Tensor, Tensor]:
+    """Means [E, N, obs + 1], log-variances and normalised targets on every tenth row."""
+    rows = torch.arange(len(replay))[HOLDOUT_PERIOD - 1 :: HOLDOUT_PERIOD]
+    batch = replay.all_rows()
+    observations, actions = batch.observations[rows], batch.actions[rows]
+    change = batch.next_observations[rows] - observations
+    raw = torch.cat([change, batch.rewards[rows].unsqueeze(-1)], dim=1)
+    targets = (raw - dynamics.normaliser.target_mean) / dynamics.normaliser.target_scale
+    with torch.no_grad():
+        prediction = dynamics.predict(observations, actions)
+    return prediction.mean, prediction.log_variance, targets
+
+
+def member_errors(dynamics: DynamicsEnsemble, replay: ReplayBuffer) -> Tensor:
+    """Held-out error of each member: the geometric mean over the dimensions of the mean square."""
+    mean, _, targets = held_out(dynamics, replay)
+    squared = (mean - targets).square().mean(1).double()
+    return squared.prod(1).pow(1 / squared.shape[1])
+
+
+def test_fit_learns_linear_dynamics() -> None:
+    fitter, replay = fitter_of(dynamics_max_fit_steps=1500), replay_of(600)
+    report = fit(fitter, replay)
+    # Noise of 0.05 on a change of deviation about 0.36 leaves an error of 0.14 of a scale.
+    assert report.holdout_rmse < 0.25
+    mean, _, targets = held_out(fitter.dynamics, replay)
+    untrained, _, _ = held_out(fitter_of(seed=9).dynamics, replay)
+    assert (mean - targets).square().mean() < 0.3 * (untrained - targets).square().mean()
+
+
+def test_report_gives_the_figures_of_the_elites() -> None:
+    fitter, replay = fitter_of(), replay_of(300)
+    report = fit(fitter, replay)
+    mean, log_variance, targets = held_out(fitter.dynamics, replay)
+    elites = fitter.dynamics.elites
+    change, expected = targets[:, :2], mean[elites][..., :2]
+    distribution = Normal(expected, torch.exp(0.5 * log_variance[elites]))
+    nll = -distribution.log_prob(change.expand_as(expected)).mean()
+    assert report.holdout_nll == pytest.approx(float(nll), abs=1e-4)
+    rmse = math.sqrt(float((expected - change).square().mean()))
+    assert report.holdout_rmse == pytest.approx(rmse, abs=1e-4)
+
+
+def test_elites_are_the_members_of_smallest_held_out_error() -> None:
+    fitter, replay = fitter_of(ensemble_size=5, num_elites=2, dynamics_max_fit_steps=150), None
+    replay = replay_of(300)
+    with torch.no_grad():  # three members start so badly that a short fit cannot mend them
+        for member in (0, 2, 3):
+            fitter.dynamics.networks.biases[-1][member] += 50.0
+    fit(fitter, replay)
+    errors = member_errors(fitter.dynamics, replay)
+    assert set(fitter.dynamics.elites.tolist()) == {1, 4}
+    assert fitter.dynamics.elites.tolist() == errors.argsort()[:2].tolist()
+
+
+def test_fit_never_makes_the_held_out_error_worse() -> None:
+    replay = replay_of(300)
+    fitter = fitter_of()
+    fit(fitter, replay)
+    before = member_errors(fitter.dynamics, replay)
+    for group in fitter.optimizer.param_groups:
+        group["lr"] = 0.3  # far too large: every epoch spoils most members
+    for seed in range(3):
+        fit(fitter, replay, seed)
+        after = member_errors(fitter.dynamics, replay)
+        assert bool((after <= before * (1 + 1e-5)).all())
+        before = after
+
+
+def test_a_hopeless_fit_leaves_the_members_as_they_were() -> None:
+    replay = replay_of(300)
+    fitter = fitter_of()
+    fit(fitter, replay)
+    before = parameters_of(fitter.dynamics.networks)
+    for group in fitter.optimizer.param_groups:
+        group["lr"] = 100.0
+    report = fit(fitter, replay)
+    assert same_tensors(parameters_of(fitter.dynamics.networks), before)
+    assert report.steps > 0
+
+
+def test_fit_stops_at_the_step_limit() -> None:
+    assert fit(fitter_of(dynamics_max_fit_steps=130), replay_of(300)).steps == 130
+
+
+def test_fit_stops_when_patience_is_used_up() -> None:
+    fitter = fitter_of(dynamics_max_fit_steps=10_000, dynamics_fit_patience=2)
+    for group in fitter.optimizer.param_groups:
+        group["lr"] = 1e-12  # no epoch improves anything
+    assert fit(fitter, replay_of(300)).steps == 200  # two epochs of a hundred steps each
+
+
+def test_fit_trains_on_no_held_out_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitter, replay = fitter_of(dynamics_max_fit_steps=50), replay_of(100)
+    seen: list[Tensor] = []
+    rows_at = replay.rows_at
+
+    def record(slots: Tensor) -> Any:
+        seen.append(slots)
+        return rows_at(slots)
+
+    monkeypatch.setattr(replay, "rows_at", record)
+    fit(fitter, replay)
+    slots = torch.cat([slots.flatten() for slots in seen])
+    assert len(seen) == 50
+    assert seen[0].shape == (3, 16)
+    assert set(slots.tolist()) == {slot for slot in range(100) if slot % HOLDOUT_PERIOD != 9}
+
+
+def test_members_are_trained_on_rows_of_their_own() -> None:
+    fitter, replay = fitter_of(), replay_of(300)
+    with torch.no_grad():  # all members start alike
+        for parameter in fitter.dynamics.networks.parameters():
+            parameter.copy_(parameter[:1].expand_as(parameter))
+    fit(fitter, replay)
+    weights = fitter.dynamics.networks.weights[0]
+    assert not torch.allclose(weights[0], weights[1])
+    assert not torch.allclose(weights[1], weights[2])
+
+
+def test_one_step_follows_the_gradient_of_each_members_mean_likelihood(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fitter, replay = fitter_of(dynamics_max_fit_steps=1), replay_of(100)
+    fitter.dynamics.normaliser.refresh(replay.all_rows())
+    slots = replay.training_slots((3, 16), torch.Generator().manual_seed(0))
+    batch = replay.rows_at(slots)
+    targets = fitter.dynamics.normaliser.targets(batch)
+    losses = []
+    for member in range(3):
+        prediction = fitter.dynamics.predict(
+            batch.observations[member : member + 1],
+            batch.actions[member : member + 1],
+            torch.tensor([member]),
+        )
+        deviation = torch.exp(0.5 * prediction.log_variance[0])
+        change = Normal(prediction.mean[0, :, :2], deviation).log_prob(targets[member, :, :2])
+        reward = 0.5 * (prediction.mean[0, :, 2] - targets[member, :, 2]).square()
+        losses.append(reward.mean() - change.mean())
+    parameters = list(fitter.dynamics.networks.parameters())
+    expected = torch.autograd.grad(torch.stack(losses).sum(), parameters)
+    fit(fitter, replay)
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-4)
+
+
+def test_normaliser_is_refreshed_from_every_row() -> None:
+    fitter, replay = fitter_of(dynamics_max_fit_steps=1), replay_of(100)
+    fit(fitter, replay)
+    batch = replay.all_rows()
+    torch.testing.assert_close(
+        fitter.dynamics.normaliser.input_mean[:2], batch.observations.mean(0)
+    )
+    torch.testing.assert_close(
+        fitter.dynamics.normaliser.target_scale[2], batch.rewards.std(), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_termination_head_learns_where_the_task_ends() -> None:
+    fitter, replay = fitter_of(known=False, dynamics_max_fit_steps=1500), replay_of(600)
+    fit(fitter, replay)
+    fresh = replay_of(400, seed=7).all_rows()
+    with torch.no_grad():
+        ended = fitter.dynamics.termination(
+            fresh.observations, fresh.actions, fresh.next_observations
+        )
+    correct = (ended > 0.5).float() == fresh.terminateds
+    assert 0.05 < float(fresh.terminateds.mean()) < 0.5
+    assert float(correct.float().mean()) > 0.95
+
+
+def test_weight_decay_is_given_layer_by_layer() -> None:
+    fitter = fitter_of(known=False, dynamics_weight_decay=(0.1, 0.2, 0.3))
+    decays = [group["weight_decay"] for group in fitter.optimizer.param_groups]
+    assert decays == [0.1, 0.2, 0.3, 0]
+    for layer, group in enumerate(fitter.optimizer.param_groups[:3]):
+        assert group["params"][0] is fitter.dynamics.networks.weights[layer]
+
+
+def test_fit_repeats_with_its_seed() -> None:
+    results = []
+    for seed in (1, 1, 2):
+        fitter = fitter_of()
+        fit(fitter, replay_of(200), seed)
+        results.append(parameters_of(fitter.dynamics))
+    assert same_tensors(results[0], results[1])
+    assert not same_tensors(results[0], results[2])

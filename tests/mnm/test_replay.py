@@ -1,0 +1,188 @@
+"""Tests of the ring buffer: wrap-around, hold-out, and what survives a checkpoint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer
+from mnm.transitions import COLUMNS, Transitions
+
+
+def numbered(first: int, count: int) -> Transitions:
+    """Rows whose every column follows from their own number."""
+    numbers = np.arange(first, first + count)
+    return Transitions(
+        np.stack([numbers, -numbers], axis=1).astype(np.float32),
+        (numbers[:, None] / 2).astype(np.float32),
+        numbers.astype(np.float32),
+        np.stack([numbers + 1, 3 * numbers], axis=1).astype(np.float32),
+        numbers % 3 == 0,
+        numbers % 5 == 0,
+        numbers * 10**12,  # beyond what a float32 column could hold
+        numbers + 7,
+    )
+
+
+def assert_same_rows(actual: Transitions, expected: Transitions) -> None:
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name), err_msg=name)
+
+
+def filled(capacity: int, count: int) -> ReplayBuffer:
+    buffer = ReplayBuffer(capacity, 2, 1, "cpu")
+    buffer.append(numbered(0, count))
+    return buffer
+
+
+def test_ring_overwrites_the_oldest() -> None:
+    buffer = ReplayBuffer(5, 2, 1, "cpu")
+    buffer.append(numbered(0, 3))
+    assert (len(buffer), buffer.position) == (3, 3)
+    buffer.append(numbered(3, 4))
+    assert (len(buffer), buffer.position) == (5, 2)
+    # Slots 0 and 1 hold rows 5 and 6, which came round the end.
+    assert buffer.all_rows().rewards.tolist() == [5, 6, 2, 3, 4]
+    assert_same_rows(buffer.transitions(), numbered(0, 7)[2:])
+
+
+def test_batch_larger_than_the_ring_leaves_its_last_rows() -> None:
+    buffer = filled(4, 2)
+    buffer.append(numbered(2, 11))
+    assert len(buffer) == 4
+    assert_same_rows(buffer.transitions(), numbered(0, 13)[9:])
+
+
+def test_empty_batch_changes_nothing() -> None:
+    buffer = filled(4, 3)
+    buffer.append(numbered(3, 0))
+    assert_same_rows(buffer.transitions(), numbered(0, 3))
+
+
+def test_columns_come_back_as_they_went_in() -> None:
+    buffer = filled(10, 6)
+    batch, rows = buffer.all_rows(), numbered(0, 6)
+    for name in ("observations", "actions", "rewards", "next_observations"):
+        np.testing.assert_array_equal(getattr(batch, name).numpy(), getattr(rows, name))
+    np.testing.assert_array_equal(batch.terminateds.numpy(), rows.terminateds.astype(np.float32))
+
+
+@pytest.mark.parametrize("count", [10, 19, 20, 57, 64, 100])
+def test_training_and_holdout_rows_never_meet(count: int) -> None:
+    buffer = filled(64, count)
+    generator = torch.Generator().manual_seed(0)
+    training_slots = buffer.training_slots((4000,), generator)
+    held_out = {slot for slot in range(len(buffer)) if slot % HOLDOUT_PERIOD == 9}
+    assert set(training_slots.tolist()) == set(range(len(buffer))) - held_out
+
+    by_slot = buffer.all_rows().rewards
+    training = set(buffer.sample_training(4000, generator).rewards.tolist())
+    sampled = set(buffer.sample_holdout(2000, generator).rewards.tolist())
+    listed = buffer.holdout(1000).rewards.tolist()
+    assert sampled == set(listed) == {float(by_slot[slot]) for slot in held_out}
+    assert len(listed) == len(held_out)
+    assert training.isdisjoint(sampled)
+    assert len(training) + len(sampled) == len(buffer)
+
+
+def test_holdout_returns_no_more_rows_than_asked_for() -> None:
+    assert len(filled(100, 100).holdout(4).rewards) == 4
+
+
+def test_sampling_is_uniform_and_repeats_with_its_seed() -> None:
+    buffer = filled(25, 25)
+    drawn = buffer.sample(20_000, torch.Generator().manual_seed(3)).rewards
+    counts = torch.bincount(drawn.long(), minlength=25).double()
+    chi_squared = float(((counts - 800).square() / 800).sum())
+    assert chi_squared < 60  # 24 degrees of freedom: beyond 60 in 7 draws of 100,000
+    again = buffer.sample(20_000, torch.Generator().manual_seed(3)).rewards
+    assert torch.equal(drawn, again)
+
+
+def test_training_slots_are_uniform() -> None:
+    buffer = filled(25, 25)
+    slots = buffer.training_slots((3, 7000), torch.Generator().manual_seed(4))
+    assert slots.shape == (3, 7000)
+    counts = torch.bincount(slots.flatten(), minlength=25).double()
+    counts = counts[counts > 0]
+    assert len(counts) == 23
+    expected = 21_000 / 23
+    assert float(((counts - expected).square() / expected).sum()) < 58
+
+
+def test_rows_at_keeps_the_shape_of_the_slots() -> None:
+    buffer = filled(30, 30)
+    slots = torch.tensor([[3, 1, 4], [1, 5, 29]])
+    batch = buffer.rows_at(slots)
+    assert batch.observations.shape == (2, 3, 2)
+    assert batch.actions.shape == (2, 3, 1)
+    assert torch.equal(batch.rewards, slots.float())
+    assert torch.equal(buffer.rows_at(slots[0]).rewards, slots[0].float())
+
+
+def test_sampled_rows_are_copies() -> None:
+    buffer = filled(5, 5)
+    batch = buffer.sample(100, torch.Generator().manual_seed(0))
+    batch.rewards.zero_()
+    assert buffer.all_rows().rewards.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_load_refuses_rows_of_another_task() -> None:
+    state = filled(5, 5).state_dict()
+    other = ReplayBuffer(5, 3, 1, "cpu")
+    with pytest.raises(ValueError, match=r"rows of width 8, this task's have 10.*restore into"):
+        other.load_state_dict(state)
+    assert len(other) == 0
+
+
+def test_state_is_a_copy() -> None:
+    buffer = filled(5, 5)
+    state = buffer.state_dict()
+    buffer.append(numbered(5, 3))
+    restored = ReplayBuffer(5, 2, 1, "cpu")
+    restored.load_state_dict(state)
+    assert_same_rows(restored.transitions(), numbered(0, 5))
+
+
+appends = st.lists(st.integers(0, 12), max_size=8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(before=appends, after=appends, capacity=st.integers(1, 17), other=st.integers(1, 17))
+def test_any_history_keeps_the_newest_rows(
+    before: list[int], after: list[int], capacity: int, other: int
+) -> None:
+    buffer = ReplayBuffer(capacity, 2, 1, "cpu")
+    total = 0
+    for count in before:
+        buffer.append(numbered(total, count))
+        total += count
+    kept = min(total, capacity)
+    assert_same_rows(buffer.transitions(), numbered(0, total)[total - kept :])
+
+    restored = ReplayBuffer(other, 2, 1, "cpu")
+    restored.load_state_dict(buffer.state_dict())
+    kept = min(kept, other)
+    assert_same_rows(restored.transitions(), numbered(0, total)[total - kept :])
+
+    # Appending goes on after a restore as if nothing had happened.
+    for count in after:
+        restored.append(numbered(total, count))
+        total += count
+        kept = min(kept + count, other)
+        assert_same_rows(restored.transitions(), numbered(0, total)[total - kept :])
+
+
+@settings(max_examples=50, deadline=None)
+@given(history=appends, capacity=st.integers(1, 17))
+def test_same_capacity_restores_slot_by_slot(history: list[int], capacity: int) -> None:
+    buffer = ReplayBuffer(capacity, 2, 1, "cpu")
+    for count in history:
+        buffer.append(numbered(buffer.position, count))
+    restored = ReplayBuffer(capacity, 2, 1, "cpu")
+    restored.load_state_dict(buffer.state_dict())
+    assert restored.position == buffer.position
+    assert torch.equal(restored.all_rows().rewards, buffer.all_rows().rewards)
