@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 import ray
+from ray.exceptions import GetTimeoutError, ObjectLostError, OwnerDiedError
 
 from distributed import learner_core
 from distributed.learner_core import LearnerCore, cut_rollout_request
@@ -174,9 +176,24 @@ def test_a_batch_whose_maker_died_is_counted_as_lost() -> None:
     maker = Maker.remote()
     (doomed,) = ray.get(maker.make.remote(10, 10))
     ray.kill(maker)
+    wait_until_lost(doomed)
     core = LearnerCore(small_agent("mbpo", num_random_steps=1000), 1)
     report = core.turn([put(0, 10), doomed, put(20, 5)], [doomed])
     assert report.lost_real == [1]
     assert report.lost_synthetic == 1
     assert report.env_steps == len(core.agent.replay) == 15
     assert report.synthetic_transitions == 0
+
+
+def wait_until_lost(reference: Any) -> None:
+    """Ray clears away what a dead process owned a moment after its death."""
+    deadline = time.monotonic() + 60.0
+    while time.monotonic() < deadline:
+        try:
+            ray.get(reference, timeout=5.0)
+        except (OwnerDiedError, ObjectLostError):
+            return
+        except GetTimeoutError:
+            continue
+        time.sleep(0.05)
+    pytest.fail("the batch outlived its maker")

@@ -385,9 +385,7 @@ def test_value_that_is_not_finite_is_refused(name: str, value: float, algo: str)
     column = getattr(rows, name).reshape(15, -1)
     column[11, -1] = value  # real step 23: step 3 of episode 2
     before = agent.rewards.smallest
-    message = (
-        rf"not finite in {name} at real step 23 \(step 3 of episode 2\): mend the environment"
-    )
+    message = rf"not finite in {name} at real step 23 \(step 3 of episode 2\): mend the environment"
     with pytest.raises(ValueError, match=message):
         agent.ingest(rows)
     assert agent.env_steps == len(agent.replay) == 12

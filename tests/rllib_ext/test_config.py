@@ -1,0 +1,310 @@
+"""Tests of MnMConfig: its settings, what it refuses and in which words, what it asks Ray for."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import yaml
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from mnm import Settings
+from mnm.settings import ALGORITHMS, PRESETS
+from rllib_ext import MnM, MnMConfig
+from rllib_ext.config import OWN_NAMES
+from rllib_ext.rl_modules import PolicyModule
+from rllib_ext.tuned import tuned_config, tuned_settings
+from tests.rllib_ext.small_configs import LINE, tiny_config
+
+SETTINGS = [field.name for field in fields(Settings)]
+TUNED = sorted(
+    Path(file.name).stem
+    for file in resources.files("rllib_ext.tuned").iterdir()
+    if file.name.endswith(".yaml")
+)
+
+
+def keywords_of_training() -> list[inspect.Parameter]:
+    parameters = list(inspect.signature(MnMConfig.training).parameters.values())
+    assert parameters[0].name == "self"
+    assert parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
+    return parameters[1:-1]
+
+
+def test_training_takes_exactly_the_settings_and_its_own() -> None:
+    assert [parameter.name for parameter in keywords_of_training()] == [*SETTINGS, *OWN_NAMES]
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in keywords_of_training())
+
+
+@pytest.mark.parametrize("name", [parameter.name for parameter in keywords_of_training()])
+def test_training_documents_each_setting(name: str) -> None:
+    documented = inspect.getdoc(MnMConfig.training) or ""
+    assert re.search(rf"^ +{name}: \S.{{10,}}", documented, re.MULTILINE)
+
+
+def test_training_sets_what_it_is_given_and_nothing_else() -> None:
+    config = MnMConfig().training(gamma=0.9, hidden_sizes=[8, 8]).training(batch_size=32)
+    settings = config.settings()
+    assert (settings.gamma, settings.hidden_sizes, settings.batch_size) == (0.9, (8, 8), 32)
+    assert settings.replace(gamma=0.99, hidden_sizes=(256, 256), batch_size=256) == (
+        Settings.preset("mnm")
+    )
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_what_is_left_alone_is_the_algorithms_preset(algo: Any) -> None:
+    settings = MnMConfig().training(algo=algo).settings()
+    assert settings == Settings.preset(algo)
+    assert settings.algo == algo
+    for name, value in PRESETS[algo].items():
+        assert getattr(settings, name) == value
+
+
+def test_none_goes_back_to_the_preset() -> None:
+    config = MnMConfig().training(gamma=0.9).training(gamma=None)
+    assert config.settings().gamma == Settings().gamma
+
+
+def test_an_unknown_setting_is_refused_by_python_itself() -> None:
+    with pytest.raises(TypeError, match="no_such_setting"):
+        MnMConfig().training(no_such_setting=1)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_a_plain_config_is_valid(algo: Any) -> None:
+    MnMConfig().environment("Hopper-v5").training(algo=algo).validate()
+
+
+def test_the_config_of_the_documentation_is_valid() -> None:
+    config = (
+        MnMConfig()
+        .environment("Hopper-v5")
+        .env_runners(num_env_runners=2)
+        .training(algo="mnm", num_rollout_workers=1)
+    )
+    config.validate()
+    assert config.algo_class is MnM
+
+
+def plain() -> MnMConfig:
+    return MnMConfig().environment(LINE)
+
+
+REFUSALS: dict[str, tuple[Any, str]] = {
+    "no environment": (lambda: MnMConfig(), r"No environment is set: call \.environment"),
+    "env-to-module connector": (
+        lambda: plain().env_runners(env_to_module_connector=lambda *args, **kwargs: None),
+        "env_to_module_connector is not supported: .* Gymnasium wrapper",
+    ),
+    "module-to-env connector": (
+        lambda: plain().env_runners(module_to_env_connector=lambda *args, **kwargs: None),
+        "module_to_env_connector is not supported",
+    ),
+    "learner connector": (
+        lambda: plain().training(learner_connector=lambda *args, **kwargs: None),
+        "learner_connector is not supported",
+    ),
+    "multi-agent": (
+        lambda: plain().multi_agent(
+            policies={"one", "other"}, policy_mapping_fn=lambda *args, **kwargs: "one"
+        ),
+        "Multi-agent environments are not supported",
+    ),
+    "two learners": (
+        lambda: plain().learners(num_learners=2),
+        "num_learners=2 is not supported: .* use 0 .* or 1",
+    ),
+    "lr": (lambda: plain().training(lr=1e-3), "lr has no effect on MnM: use actor_lr"),
+    "grad_clip": (
+        lambda: plain().training(grad_clip=1.0),
+        "grad_clip has no effect on MnM: use model_grad_clip",
+    ),
+    "train_batch_size_per_learner": (
+        lambda: plain().training(train_batch_size_per_learner=64),
+        "train_batch_size_per_learner has no effect on MnM: use batch_size",
+    ),
+    "num_epochs": (
+        lambda: plain().training(num_epochs=3),
+        "num_epochs has no effect on MnM: use updates_to_data_ratio",
+    ),
+    "minibatch_size": (
+        lambda: plain().training(minibatch_size=3),
+        "minibatch_size has no effect on MnM: use batch_size",
+    ),
+    "own rl_module_spec": (
+        lambda: plain().rl_module(rl_module_spec=RLModuleSpec(module_class=PolicyModule)),
+        "A custom rl_module_spec is not supported",
+    ),
+    "old API stack": (
+        lambda: plain().api_stack(
+            enable_rl_module_and_learner=False, enable_env_runner_and_connector_v2=False
+        ),
+        "new API stack",
+    ),
+    "sac with rollout workers": (
+        lambda: plain().training(algo="sac", num_rollout_workers=1),
+        "'sac' has no model to imagine with: set num_rollout_workers=0",
+    ),
+    "negative rollout workers": (
+        lambda: plain().training(num_rollout_workers=-1),
+        "num_rollout_workers=-1 is not valid: use 0 or more",
+    ),
+    "half a rollout worker": (
+        lambda: plain().training(num_rollout_workers=0.5),
+        "num_rollout_workers=0.5 is not valid",
+    ),
+    "negative share of a GPU": (
+        lambda: plain().training(num_gpus_per_rollout_worker=-0.5),
+        "num_gpus_per_rollout_worker=-0.5 is not valid",
+    ),
+    "rollout_fragment_length": (
+        lambda: plain().env_runners(rollout_fragment_length="auto"),
+        "rollout_fragment_length='auto' is not valid",
+    ),
+    "unknown algorithm": (
+        lambda: plain().training(algo="ppo"),
+        "Unknown algorithm 'ppo': choose one of sac, mbpo, mnm-approx, mnm",
+    ),
+    "setting out of range": (lambda: plain().training(gamma=1.0), "gamma=1.0 is not valid"),
+    "setting of another type": (
+        lambda: plain().training(rollout_schedule=5),
+        "rollout_schedule=5 is not valid",
+    ),
+    "no number": (
+        lambda: plain().training(terminal_reward="much"),
+        "terminal_reward='much' is not valid",
+    ),
+    "lag below a round": (
+        lambda: (
+            plain()
+            .env_runners(num_env_runners=3, rollout_fragment_length=10, num_envs_per_env_runner=2)
+            .training(max_weight_lag=59)
+        ),
+        "max_weight_lag=59 is less than the 60 steps",
+    ),
+    "lag in words": (
+        lambda: plain().training(max_weight_lag="short"),
+        "max_weight_lag='short' is not valid",
+    ),
+    "termination path without a function": (
+        lambda: plain().training(termination="tests.line_tasks:nothing"),
+        "termination='tests.line_tasks:nothing' cannot be imported",
+    ),
+    "termination in no module": (
+        lambda: plain().training(termination="no.such.module:f"),
+        "termination='no.such.module:f' cannot be imported",
+    ),
+    "termination without a module": (
+        lambda: plain().training(termination="fallen"),
+        "termination='fallen' cannot be imported",
+    ),
+    "termination that is no function": (
+        lambda: plain().training(termination="tests.line_tasks:LOW"),
+        "termination='tests.line_tasks:LOW' is not a function",
+    ),
+    "termination of another type": (
+        lambda: plain().training(termination=5),
+        "termination=5 is not valid",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_validate_refuses_in_one_sentence(case: str) -> None:
+    make, sentence = REFUSALS[case]
+    with pytest.raises(ValueError, match=sentence) as caught:
+        make().validate()
+    assert type(caught.value) is ValueError
+    assert "\n" not in str(caught.value)
+
+
+def test_a_lag_of_one_round_is_enough() -> None:
+    config = plain().env_runners(num_env_runners=3, rollout_fragment_length=10)
+    config.training(max_weight_lag=30).validate()
+    assert config.resolved_max_weight_lag() == 30
+
+
+@pytest.mark.parametrize(
+    ("runners", "envs", "fragment", "lag"), [(0, 1, 10, 250), (2, 1, 10, 250), (8, 4, 10, 1280)]
+)
+def test_the_automatic_lag_gives_all_runners_four_rounds(
+    runners: int, envs: int, fragment: int, lag: int
+) -> None:
+    config = plain().env_runners(
+        num_env_runners=runners, num_envs_per_env_runner=envs, rollout_fragment_length=fragment
+    )
+    assert config.resolved_max_weight_lag() == lag
+
+
+def test_a_termination_path_and_a_function_are_taken() -> None:
+    from tests.line_tasks import far_from_origin
+
+    for termination in ("tests.line_tasks:far_from_origin", far_from_origin, "learned", "auto"):
+        plain().training(termination=termination).validate()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_the_resource_request_counts_the_pool(workers: int) -> None:
+    config = plain().env_runners(num_env_runners=2).training(num_rollout_workers=workers)
+    request = MnM.default_resource_request(config)
+    assert len(request.bundles) == 1 + 2 + 1 + workers
+    assert request.required_resources == {"CPU": 4.0 + workers}
+    assert request.bundles[4:] == [{"CPU": 1.0}] * workers
+
+
+def test_the_resource_request_counts_the_pools_gpus() -> None:
+    config = plain().training(num_rollout_workers=2, num_gpus_per_rollout_worker=0.25)
+    assert MnM.default_resource_request(config).required_resources["GPU"] == 0.5
+
+
+def test_the_resource_request_of_a_plain_dict_is_the_same() -> None:
+    config = plain().env_runners(num_env_runners=1).training(num_rollout_workers=2)
+    changes = {"env": LINE, "num_env_runners": 1, "num_rollout_workers": 2}
+    assert MnM.default_resource_request(changes) == MnM.default_resource_request(config)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("env", TUNED)
+def test_tuned_files_hold_valid_settings(env: str, algo: Any) -> None:
+    assert env in gym.registry
+    settings = tuned_settings(env, algo)
+    assert set(settings) <= {*SETTINGS, *OWN_NAMES} - {"algo"}
+    config = tuned_config(env, algo)
+    config.validate()
+    resolved = config.settings()
+    assert resolved.algo == algo
+    for name, value in settings.items():
+        found = getattr(resolved, name, getattr(config, name, None))
+        assert (list(found) if isinstance(found, tuple) else found) == value
+
+
+def test_the_main_job_has_a_tuned_file() -> None:
+    assert "InvertedPendulum-v5" in TUNED
+
+
+def test_tuned_sections_are_laid_over_each_other() -> None:
+    text = (resources.files("rllib_ext.tuned") / "InvertedPendulum-v5.yaml").read_text()
+    tables = yaml.safe_load(text)
+    assert set(tables) <= {"all", *ALGORITHMS}
+    for algo in ALGORITHMS:
+        expected = {**(tables.get("all") or {}), **(tables.get(algo) or {})}
+        assert tuned_settings("InvertedPendulum-v5", algo) == expected
+
+
+@pytest.mark.parametrize("env", ["NoSuch-v0", LINE, "folder/Task-v0", "../config"])
+def test_nothing_is_tuned_for_other_tasks(env: str) -> None:
+    assert tuned_settings(env) == {}
+
+
+def test_a_config_survives_its_own_dictionary() -> None:
+    config = tiny_config("mbpo", num_env_runners=2, num_rollout_workers=1)
+    copy = MnMConfig().update_from_dict(config.to_dict())
+    assert copy.settings() == config.settings()
+    assert copy.num_rollout_workers == 1
+    assert copy.num_env_runners == 2
