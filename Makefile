@@ -17,10 +17,10 @@ OUTPUT = runs/$(ENV)-$(ALGO)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint type format clean
+.PHONY: help install train test lint type format bench bench-quick clean
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(INSTALLED) ## build .venv with the tested versions of everything (the other verbs do it when needed)
 
@@ -55,6 +55,12 @@ type: install ## check types only
 format: install ## format the code and mend what ruff can mend safely
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
+
+bench: install ## measure speed against peers; writes benchmarks/results/latest.json
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
+
+bench-quick: install ## the same with fewer repeats
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --quick
 
 clean: ## remove .venv, caches and build leftovers; runs/ stays
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

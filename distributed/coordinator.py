@@ -15,6 +15,7 @@ from distributed.learner_core import TurnReport
 from distributed.rollout_pool import RolloutPool
 
 FAILURES_IN_A_ROW = 3  # of collectors' own code, without a batch between them, end the run
+REQUEST_TAGS = ("collect", "turn", "imagine")
 LONGEST_WAIT_S = 10.0  # of one turn without a report of the learner
 
 
@@ -335,11 +336,13 @@ class Coordinator:
         """Until any request is answered."""
         managers = [self.collectors, self.learner, self.pool.manager if self.pool else None]
         # Ray's manager has no public list of what is under way, and its own wait is for all of it.
+        # Only our own requests: RLlib leaves answers of its own unfetched there.
         references = [
             reference
             for manager in managers
             if manager is not None
-            for reference in manager._in_flight_req_to_actor_id
+            for reference, (tag, _) in manager._in_flight_req_to_actor_id.items()
+            if tag in REQUEST_TAGS
         ]
         timeout = max(0.0, deadline - time.perf_counter())
         if references:

@@ -94,6 +94,19 @@ class MnM(Algorithm):
             result["bound"] = self._estimate_bound() if due else dict(NO_ESTIMATE)
         return result
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's evaluation.
+
+        Raises:
+            ValueError: there is no environment to evaluate on in this process.
+        """
+        if self.eval_env_runner_group is None and self.env_runner.env is None:
+            raise ValueError(
+                "With remote environment runners an evaluation needs runners of its own: set "
+                ".evaluation(evaluation_interval=1) in the config."
+            )
+        return super().evaluate(*args, **kwargs)
+
     def _estimate_bound(self) -> dict[str, float]:
         """The bound and the log return of the present policy; NaN while no model is fitted."""
         settings, group = self.config.settings(), self.eval_env_runner_group
@@ -144,7 +157,8 @@ class MnM(Algorithm):
             ValueError: the checkpoint is of another task or algorithm, or not whole.
         """
         self.coordinator.finish_learning()
-        self._refuse_other_task(Path(path) / TASK_FILE, kwargs.get("filesystem"))
+        if kwargs.get("component") is None:
+            self._refuse_other_task(Path(path) / TASK_FILE, kwargs.get("filesystem"))
         super().restore_from_path(path, *args, **kwargs)
         self._raise_learner_error()
         self.coordinator.start()

@@ -22,7 +22,7 @@ REPLACED_SETTINGS = {
     "lr": "actor_lr, critic_lr, alpha_lr, dynamics_lr, classifier_lr and model_lr",
     "grad_clip": "model_grad_clip",
     "train_batch_size": "batch_size",
-    "_train_batch_size_per_learner": "batch_size",
+    "train_batch_size_per_learner": "batch_size",
     "num_epochs": "updates_to_data_ratio",
     "minibatch_size": "batch_size",
 }
@@ -224,6 +224,9 @@ class MnMConfig(AlgorithmConfig):
             This config.
         """
         given = dict(locals())
+        for name in kwargs:
+            if name in REPLACED_SETTINGS:
+                _refuse_replaced(name)
         super().training(**kwargs)
         for name in (*SETTING_NAMES, *OWN_NAMES):
             if given[name] is not NotProvided:
@@ -269,6 +272,9 @@ class MnMConfig(AlgorithmConfig):
         workers = self.num_rollout_workers
         if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
             _refuse(f"num_rollout_workers={workers!r} is not valid: use 0 or more.")
+        gpus = self.num_gpus_per_rollout_worker
+        if not isinstance(gpus, int | float) or not gpus >= 0:
+            _refuse(f"num_gpus_per_rollout_worker={gpus!r} is not valid: use 0 or more.")
         if workers and not settings.has_model:
             _refuse("algo='sac' has no model to imagine with: set num_rollout_workers=0.")
         if self.num_learners > 1:
@@ -337,15 +343,19 @@ class MnMConfig(AlgorithmConfig):
 
     def _refuse_what_would_be_ignored(self) -> None:
         plain = AlgorithmConfig()
-        for name, instead in REPLACED_SETTINGS.items():
+        for name in REPLACED_SETTINGS:
             if getattr(self, name) != getattr(plain, name):
-                _refuse(f"{name.lstrip('_')} has no effect on MnM: use {instead} in training().")
+                _refuse_replaced(name)
         for name in REFUSED_HOOKS:
             if getattr(self, name) is not None:
                 _refuse(
                     f"{name.strip('_')} is not supported: MnM's data passes no connectors; "
                     "use a Gymnasium wrapper in the environment."
                 )
+
+
+def _refuse_replaced(name: str) -> None:
+    _refuse(f"{name} has no effect on MnM: use {REPLACED_SETTINGS[name]} in training().")
 
 
 def _refuse(message: str) -> None:

@@ -120,7 +120,7 @@ REFUSALS: dict[str, tuple[Any, str]] = {
         lambda: plain().learners(num_learners=2),
         "num_learners=2 is not supported: .* use 0 .* or 1",
     ),
-    "lr": (lambda: plain().training(lr=1e-3), "lr has no effect on MnM: use actor_lr"),
+    "lr": (lambda: plain().training(lr=3e-4), "lr has no effect on MnM: use actor_lr"),
     "grad_clip": (
         lambda: plain().training(grad_clip=1.0),
         "grad_clip has no effect on MnM: use model_grad_clip",
