@@ -323,6 +323,7 @@ class Agent:
                 "synthetic_transitions": self.synthetic_transitions,
                 "next_fit": self._next_fit,
                 "next_rollout": self._next_rollout,
+                "fits": self.fitter.fits if self.fitter is not None else 0,
                 "critics_biased": self._critics_biased,
                 "smallest_reward": self.rewards.smallest,
             },
@@ -345,6 +346,7 @@ class Agent:
             optimizer.load_state_dict(state["optimizers"][name])
         if self.fitter is not None:
             self.fitter.optimizer.load_state_dict(state["fit_optimizer"])
+            self.fitter.fits = state["counters"]["fits"]
         if "replay" in state:
             self.replay.load_state_dict(state["replay"])
         if self.synthetic is not None and "synthetic" in state:

@@ -14,7 +14,8 @@ from mnm.settings import Settings
 
 HOLDOUT_ROWS = 1000  # most held-out rows that an error is measured on
 IMPROVEMENT = 0.01  # relative; a smaller one does not keep a fit going
-SHORTEST_EPOCH = 100  # gradient steps; with little data an epoch alone says nothing
+FIRST_FIT_FACTOR = 4  # the first fit starts from nothing
+SHORTEST_EPOCH = 50  # gradient steps; with little data an epoch alone says nothing
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class ModelFitter:
     def __init__(self, dynamics: DynamicsEnsemble, settings: Settings) -> None:
         self.dynamics = dynamics
         self.settings = settings
+        self.fits = 0
         layers = zip(dynamics.networks.weights, dynamics.networks.biases, strict=True)
         groups = [
             {"params": list(layer), "weight_decay": decay}
@@ -56,8 +58,9 @@ class ModelFitter:
         """Refreshes the normaliser and fits every member on its own random batches.
 
         Stops when no member's held-out error improved by 1 % for `dynamics_fit_patience` epochs, or
-        after `dynamics_max_fit_steps`; each member then takes its best parameters, and the best
-        `num_elites` members become the elites (MBPO: Janner et al. 2019, appendix).
+        after `dynamics_max_fit_steps`, four times as many at the first fit. Each member then takes
+        its best parameters, and the best `num_elites` become the elites (MBPO: Janner et al. 2019,
+        appendix).
 
         Args:
             replay: real transitions, at least ten, so that one is held out.
@@ -69,15 +72,14 @@ class ModelFitter:
         targets = dynamics.normaliser.targets(holdout)
         batch_size = settings.dynamics_batch_size
         steps_per_epoch = max(-(-len(replay) // batch_size), SHORTEST_EPOCH)
+        most_steps = settings.dynamics_max_fit_steps * (1 if self.fits else FIRST_FIT_FACTOR)
+        self.fits += 1
         parameters = list(dynamics.networks.parameters())
         best = [parameter.detach().clone() for parameter in parameters]
         best_error = self._holdout_errors(holdout, targets)
         steps, epochs_without_improvement = 0, 0
-        while (
-            epochs_without_improvement < settings.dynamics_fit_patience
-            and steps < settings.dynamics_max_fit_steps
-        ):
-            for _ in range(min(steps_per_epoch, settings.dynamics_max_fit_steps - steps)):
+        while epochs_without_improvement < settings.dynamics_fit_patience and steps < most_steps:
+            for _ in range(min(steps_per_epoch, most_steps - steps)):
                 slots = replay.training_slots((dynamics.networks.members, batch_size), generator)
                 self._step(replay.rows_at(slots))
                 steps += 1

@@ -172,7 +172,8 @@ class MnMConfig(AlgorithmConfig):
             dynamics_fit_interval: Real steps between two fits.
             dynamics_fit_patience: Epochs without 1 % lower held-out error after which a fit
                 stops.
-            dynamics_max_fit_steps: Gradient steps of one fit at the most.
+            dynamics_max_fit_steps: Gradient steps of a fit at the most; four times as many at the
+                first.
             rollout_schedule: (first step, last step, length before, length after): the length of
                 model rollouts grows linearly between two real steps.
             rollouts_per_step: Branched rollouts started per real step.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import difflib
 import json
+import logging
+import shutil
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,7 +39,7 @@ from rllib_ext.tuned import tuned_settings
 
 FINAL_EPISODES = 10
 EVALUATIONS_TO_STOP = 2  # in a row, at --stop-return or above
-CHECKPOINT_EVERY = 4  # iterations
+CHECKPOINTS = 20  # of a whole run, at least one an iteration in a short one
 TRIAL_FOLDER = "."  # a run is one trial: its files lie in the run's folder itself
 FINAL_SEED = 1_000_000  # of the final evaluation's environment, apart from those of training
 
@@ -210,6 +212,9 @@ def run(
         UserError: the environment or the learner refused the data; the last checkpoint stays.
     """
     started = time.monotonic()
+    # What a trial raises is reported below, in one sentence or whole; Tune's log would repeat it.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    interval = config.min_sample_timesteps_per_iteration
     tuner = tune.Tuner(
         MnM,
         param_space=config,
@@ -220,7 +225,9 @@ def run(
             stop=ReturnStopper(steps, stop_return),
             callbacks=[display],
             checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=2, checkpoint_frequency=CHECKPOINT_EVERY, checkpoint_at_end=True
+                num_to_keep=2,
+                checkpoint_frequency=max(1, steps // (CHECKPOINTS * interval)),
+                checkpoint_at_end=True,
             ),
             verbose=0,
         ),
@@ -230,6 +237,8 @@ def run(
         checkpoint = keep_checkpoint(folder, Path(result.checkpoint.path))
     if result.error is not None:
         cause = root_cause(result.error)
+        if not (folder / "progress.csv").is_file():
+            shutil.rmtree(folder)  # nothing came of it: leave nothing half-written
         if isinstance(cause, ValueError):
             raise UserError(first_line(cause)) from result.error
         raise result.error

@@ -1,150 +1,173 @@
-"""Tests of the bound's live estimate: weights, imagined sums and real log returns by hand."""
+"""Tests of the live estimate of the bound, on a task where the bound is known exactly."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
+from mnm import Settings
 from mnm.bound_estimate import horizon_weights, imagined_bounds, log_mean_exp, real_log_returns
+from mnm.classifier import TransitionClassifier
 from mnm.rewards import RewardTransform
-from mnm.settings import Settings
-from tests.mnm.small_cases import random_transitions, small_agent
+from tests.mnm import linear_gaussian
+from tests.mnm.linear_gaussian import MODEL, REAL, REWARD_SLOPE, ModelOfTheTask
+
+GAMMA, BETA, HORIZON, START = 0.9, 1.5, 30, 0.2
 
 
-def rewards_of(gamma: float, **changes: Any) -> RewardTransform:
-    return RewardTransform(Settings.preset("mnm", gamma=gamma, **changes))
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return Settings.preset("mnm", gamma=GAMMA, reward_beta=BETA, classifier_label_smoothing=0.0)
 
 
-@pytest.mark.parametrize("gamma", [0.3, 0.9, 0.99])
-@pytest.mark.parametrize("horizon", [1, 2, 50])
-def test_weights_are_those_of_the_finite_horizon_bound(gamma: float, horizon: int) -> None:
-    log_total, reward_weights, ratio_weights = horizon_weights(gamma, horizon)
-    total = sum(gamma**step for step in range(horizon))
-    assert log_total == pytest.approx(math.log(total))
-    for step in range(horizon):
-        assert reward_weights[step] == pytest.approx(gamma**step / total)
-        # The ratio of step t stands before every later reward: the share of the tail after it.
-        tail = sum(gamma**later for later in range(step + 1, horizon)) / total
-        assert ratio_weights[step] == pytest.approx(tail, abs=1e-9)
-    assert reward_weights.sum() == pytest.approx(1.0)
+@pytest.fixture(scope="module")
+def trained_classifier(settings: Settings) -> TransitionClassifier:
+    """A classifier trained as the agent's: the same (s, a), s' from both dynamics."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
+    model = ModelOfTheTask()
+    classifier = TransitionClassifier(1, 1, settings)
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=1e-3)
+    for step in range(3000):
+        if step == 2000:
+            optimizer.param_groups[0]["lr"] = 1e-4
+        observations = torch.randn(512, 1, generator=generator)
+        actions = torch.rand(512, 1, generator=generator) * 2 - 1
+        halves = [
+            classifier.inputs(
+                model.normaliser, observations, actions, task.draw(observations, actions, generator)
+            )
+            for task in (REAL, MODEL)
+        ]
+        loss, _, _ = classifier.loss(*halves, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return classifier
 
 
-def test_real_log_return_of_a_truncated_episode() -> None:
-    rewards = rewards_of(0.9, reward_beta=2.0)
-    values = np.array([0.5, -0.25, 0.0, 9.0])
-    expected = sum(0.9**step * math.exp(2 * values[step]) for step in range(3))
-    (log_return,) = real_log_returns([values], [False], rewards, 3)
-    assert log_return == pytest.approx(math.log(expected))
+class ExactLogit(TransitionClassifier):
+    """The true log p/q in the place of a classifier's logit."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        observations, actions, changes = inputs.split(1, dim=-1)
+        return linear_gaussian.log_ratio(observations, actions, observations + changes)
 
 
-@pytest.mark.parametrize(
-    ("changes", "terminal_reward"),
-    [
-        ({"reward_transform": "exp"}, 1.0),
-        ({"reward_transform": "shift", "reward_shift": 0.5}, 0.5),
-        ({"reward_transform": "shift", "reward_shift": 0.5, "terminal_reward": 2.0}, 2.0),
-    ],
-)
-def test_terminal_state_goes_on_paying(changes: dict[str, Any], terminal_reward: float) -> None:
-    rewards = rewards_of(0.9, **changes)
-    value = 0.25
-    paid = math.exp(2 * value) if changes["reward_transform"] == "exp" else value + 0.5
-    expected = paid + sum(0.9**step * terminal_reward for step in range(1, 6))
-    (log_return,) = real_log_returns([np.array([value])], [True], rewards, 6)
-    assert log_return == pytest.approx(math.log(expected))
-
-
-def test_short_episode_that_goes_on_is_refused() -> None:
-    episodes, ends = [np.zeros(5), np.zeros(3)], [False, False]
-    with pytest.raises(ValueError, match="Episode 1 has 3 steps and did not terminate"):
-        real_log_returns(episodes, ends, rewards_of(0.9), 5)
-
-
-def test_log_of_the_mean_is_not_the_mean_of_the_logs() -> None:
-    values = np.log(np.array([1.0, 3.0]))
-    assert log_mean_exp(values) == pytest.approx(math.log(2))
-    both = np.stack([values, values + 500], axis=0)
-    np.testing.assert_allclose(log_mean_exp(both), [math.log(2), math.log(2) + 500])
-
-
-def test_imagined_sum_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two rows that count their steps; row 1 ends on reaching 2, and then pays 1 for ever."""
-    gamma, horizon = 0.8, 4
-
-    def ends_at_two(observations: Tensor, actions: Tensor, following: Tensor) -> Tensor:
-        return (following[:, 1] > 0) & (following[:, 0] == 2)
-
-    agent = small_agent("mnm", gamma=gamma, reward_beta=1.0, termination=ends_at_two)
-    dynamics, classifier = agent.networks.dynamics, agent.networks.classifier
-    assert dynamics is not None
-    assert classifier is not None
-    agent.rewards.smallest = -100.0
-
-    def count(observations: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
-        step = torch.tensor([1.0, 0.0])
-        return observations + step, observations[:, 0] + 1
-
-    monkeypatch.setattr(dynamics, "sample", count)
-    # Input: (s, a, s' - s), not normalised yet. The logit is 10 times the position before.
-    monkeypatch.setattr(classifier, "forward", lambda inputs: 10 * inputs[:, 0])
-    bounds = imagined_bounds(
-        agent.networks.policy,
-        dynamics,
+def imagine(classifier: TransitionClassifier, settings: Settings, count: int) -> np.ndarray:
+    rewards = RewardTransform(settings)
+    rewards.smallest = -100.0
+    samples = imagined_bounds(
+        linear_gaussian.state_independent_policy(0.3, 0.5),
+        ModelOfTheTask(),  # type: ignore[arg-type]
         classifier,
-        agent.rewards,
-        torch.tensor([[0.0, 0.0], [0.0, 1.0]]),
-        horizon,
-        agent.generator,
+        rewards,
+        torch.full((count, 1), START),
+        HORIZON,
+        torch.Generator().manual_seed(2),
     )
-    total = sum(gamma**step for step in range(horizon))
-    tails = [
-        sum(gamma**later for later in range(step + 1, horizon)) / total for step in range(horizon)
-    ]
-    alive = sum(
-        gamma**step / total * (step + 1) + tails[step] * 10 * step for step in range(horizon)
-    )
-    # Row 1 earns 1 and 2 like row 0; then log 1 = 0 and no log ratio.
-    ended = sum(gamma**step / total * (step + 1) + tails[step] * 10 * step for step in range(2))
-    expected = [math.log(total) + alive, math.log(total) + ended]
-    assert bounds.tolist() == pytest.approx(expected, abs=1e-4)
+    return samples.numpy()
 
 
-def test_perfect_model_of_a_constant_reward_meets_the_log_return(
-    monkeypatch: pytest.MonkeyPatch,
+def exact() -> float:
+    policy = linear_gaussian.state_independent_policy(0.3, 0.5)
+    return linear_gaussian.exact_bound(policy, START, GAMMA, BETA, HORIZON)
+
+
+def test_classifier_logits_match_the_log_ratio(trained_classifier: TransitionClassifier) -> None:
+    generator = torch.Generator().manual_seed(3)
+    observations = torch.randn(4000, 1, generator=generator)
+    actions = torch.rand(4000, 1, generator=generator) * 2 - 1
+    following = torch.cat(
+        [
+            task.draw(observations[half], actions[half], generator)
+            for task, half in ((REAL, slice(0, 2000)), (MODEL, slice(2000, None)))
+        ]
+    )
+    normaliser = ModelOfTheTask().normaliser
+    with torch.no_grad():
+        logits = trained_classifier(
+            trained_classifier.inputs(normaliser, observations, actions, following)
+        )
+    truth = linear_gaussian.log_ratio(observations, actions, following)
+    correlation = float(torch.corrcoef(torch.stack([logits, truth]))[0, 1])
+    assert correlation > 0.95
+    slope = float((logits * truth).mean() / truth.square().mean())
+    assert slope == pytest.approx(1.0, abs=0.1)
+
+
+def test_estimate_with_exact_logits_equals_the_exact_bound(settings: Settings) -> None:
+    samples = imagine(ExactLogit(1, 1, settings), settings, 40_000)
+    error = samples.std() / math.sqrt(len(samples))
+    assert samples.mean() == pytest.approx(exact(), abs=3 * float(error))
+    assert error < 0.02
+
+
+def test_estimate_of_a_trained_classifier_covers_the_exact_bound(
+    settings: Settings, trained_classifier: TransitionClassifier
 ) -> None:
-    agent = small_agent("mnm", gamma=0.9)
-    dynamics, classifier = agent.networks.dynamics, agent.networks.classifier
-    assert dynamics is not None
-    assert classifier is not None
-    agent.rewards.smallest = 0.3
-    monkeypatch.setattr(
-        dynamics, "sample", lambda rows, *rest: (rows, torch.full((len(rows),), 0.3))
-    )
-    monkeypatch.setattr(classifier, "forward", lambda inputs: torch.zeros(len(inputs)))
-    bounds = imagined_bounds(
-        agent.networks.policy,
-        dynamics,
-        classifier,
-        agent.rewards,
-        torch.zeros(3, 2),
-        30,
-        agent.generator,
-    )
-    (log_return,) = real_log_returns([np.full(30, 0.3)], [False], agent.rewards, 30)
-    assert bounds.tolist() == pytest.approx([log_return] * 3, abs=1e-4)
+    samples = imagine(trained_classifier, settings, 256)
+    half_width = 1.96 * samples.std() / math.sqrt(len(samples))
+    assert abs(samples.mean() - exact()) < half_width
+    assert half_width < 0.3
 
 
-@pytest.mark.parametrize("algo", ["mnm", "mnm-approx"])
-def test_agent_imagines_as_many_bounds_as_asked_for(algo: str) -> None:
-    agent = small_agent(algo, termination=None, bound_rollouts=9, bound_horizon=5)
-    rows = random_transitions(30)
-    agent.ingest(rows)
-    agent.learn()
-    bounds = agent.imagine_bounds(rows.observations[:4])
-    assert bounds.shape == (9,)
-    assert np.isfinite(bounds).all()
+def test_the_exact_bound_lies_below_the_log_return(settings: Settings) -> None:
+    policy = linear_gaussian.state_independent_policy(0.3, 0.5)
+    generator = torch.Generator().manual_seed(4)
+    observations = torch.full((5000, 1), START)
+    rewards = []
+    for _ in range(HORIZON):
+        rewards.append(REWARD_SLOPE * observations[:, 0])
+        noise = torch.randn(5000, 1, generator=generator)
+        actions = policy.sample(observations, noise)[0].detach()
+        observations = REAL.draw(observations, actions, generator)
+    episodes = list(torch.stack(rewards, 1).numpy())
+    log_returns = real_log_returns(
+        episodes, [False] * len(episodes), RewardTransform(settings), HORIZON
+    )
+    assert exact() < log_mean_exp(log_returns)
+
+
+def test_weights_of_the_horizon_add_up() -> None:
+    log_total, reward_weights, ratio_weights = horizon_weights(GAMMA, HORIZON)
+    assert math.exp(log_total) == pytest.approx(sum(GAMMA**t for t in range(HORIZON)))
+    assert reward_weights.sum() == pytest.approx(1.0)
+    # A transition counts with the weight of all rewards that come after it.
+    after = np.append(np.cumsum(reward_weights[::-1])[::-1][1:], 0.0)
+    np.testing.assert_allclose(ratio_weights, after, atol=1e-12)
+
+
+def test_a_terminated_episode_earns_the_terminal_reward_for_the_rest(settings: Settings) -> None:
+    rewards = RewardTransform(settings)  # exp: the terminal reward is transform(0) = 1
+    (short,) = real_log_returns([np.array([0.5, 0.2])], [True], rewards, 10)
+    values = np.exp(BETA * np.array([0.5, 0.2, *[0.0] * 8]))
+    assert short == pytest.approx(math.log((GAMMA ** np.arange(10) * values).sum()))
+
+
+def test_a_short_episode_that_did_not_terminate_is_refused(settings: Settings) -> None:
+    with pytest.raises(ValueError, match="Episode 0 has 2 steps and did not terminate"):
+        real_log_returns([np.zeros(2)], [False], RewardTransform(settings), 10)
+
+
+def test_imagined_terminations_are_absorbing(settings: Settings) -> None:
+    class EndsAtOnce(ModelOfTheTask):
+        def termination(self, *_: torch.Tensor) -> torch.Tensor:
+            return torch.ones(4)
+
+    rewards = RewardTransform(settings)
+    rewards.smallest = -100.0
+    samples = imagined_bounds(
+        linear_gaussian.state_independent_policy(0.0, 0.0),
+        EndsAtOnce(),  # type: ignore[arg-type]
+        ExactLogit(1, 1, settings),
+        rewards,
+        torch.full((4, 1), START),
+        1,
+        torch.Generator().manual_seed(0),
+    )
+    # One step: the log-ratio has weight zero, the reward weight one, log Z is zero.
+    np.testing.assert_allclose(samples.numpy(), BETA * REWARD_SLOPE * START, rtol=1e-5)

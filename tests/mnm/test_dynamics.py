@@ -1,4 +1,4 @@
-"""Tests of the dynamics ensemble: likelihood, decoding, the deal of rows to members, terminations."""
+"""Tests of the dynamics ensemble: likelihood, decoding, deal of rows to members, termination."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_unknown_algorithm_names_the_four() -> None:
 
 
 def test_unknown_setting_is_named() -> None:
-    with pytest.raises(ValueError, match="Unknown setting 'gama'.*'gamma'"):
+    with pytest.raises(ValueError, match=r"Unknown setting 'gama'.*'gamma'"):
         Settings.preset("sac", gama=0.9)
 
 

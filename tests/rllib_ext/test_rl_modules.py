@@ -51,7 +51,7 @@ def saturate(made: PolicyModule, mean: float) -> PolicyModule:
 def test_actions_are_in_the_tasks_own_units(forward: str, mean: float, action: float) -> None:
     out = getattr(saturate(module(), mean), forward)(batch())
     expected = torch.full((500, 1), action)
-    torch.testing.assert_close(out[Columns.ACTIONS], expected, atol=0.05, rtol=0.0)
+    torch.testing.assert_close(out[Columns.ACTIONS], expected, atol=0.15, rtol=0.0)
     assert torch.equal(out[Columns.ACTIONS_FOR_ENV], out[Columns.ACTIONS])
 
 

@@ -1,0 +1,550 @@
+"""Tests of MnM as an RLlib Algorithm, with and without actors, at tiny size on one small Ray."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+import torch
+from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_RL_MODULE
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.rl_module import RLModule
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+from mnm import Transitions
+from mnm.settings import ALGORITHMS
+from mnm.transitions import COLUMNS
+from rllib_ext import MnM, MnMConfig, episode_callbacks
+from rllib_ext.learner import MnMLearner
+from tests.line_tasks import HIGH, LOW
+from tests.mnm.small_cases import SMALL, same_tensors
+from tests.rllib_ext.small_configs import tiny_config
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+POLICY = f"{COMPONENT_LEARNER_GROUP}/{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}/default_policy"
+RANDOM_STEPS = SMALL["num_random_steps"]
+
+
+@contextmanager
+def built(config: MnMConfig) -> Iterator[MnM]:
+    algo = config.build_algo()
+    try:
+        yield algo
+    finally:
+        algo.stop()
+
+
+def evaluating(config: MnMConfig) -> MnMConfig:
+    return config.evaluation(evaluation_interval=1, evaluation_duration=3)
+
+
+def ask_learner(algo: MnM, question: Callable[[MnMLearner], Any]) -> Any:
+    (answer,) = algo.learner_group.foreach_learner(question)
+    return answer.get()
+
+
+def weights_of(algo: MnM) -> dict[str, torch.Tensor]:
+    return ask_learner(
+        algo,
+        lambda learner: {
+            name: value.cpu().clone()
+            for name, value in learner.core.agent.networks.state_dict().items()
+        },
+    )
+
+
+def replay_of(algo: MnM) -> Transitions:
+    return ask_learner(algo, lambda learner: learner.core.agent.replay.transitions())
+
+
+def assert_same_rows(first: Transitions, second: Transitions) -> None:
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
+
+
+def steps_trained(result: dict[str, Any]) -> int:
+    return int(result["learners"]["__all_modules__"]["num_env_steps_trained_lifetime"])
+
+
+def check_result(result: dict[str, Any], ratio: float) -> None:
+    """RLlib's own metric names are there and the counts agree with one another."""
+    runners = result["env_runners"]
+    for name in (
+        "episode_return_mean",
+        "episode_return_min",
+        "episode_return_max",
+        "episode_len_mean",
+        "num_episodes",
+        "num_episodes_lifetime",
+        "num_env_steps_sampled",
+    ):
+        assert np.isfinite(runners[name]), name
+    assert runners["episode_return_min"] <= runners["episode_return_mean"]
+    assert 1 <= runners["episode_len_mean"] <= 10
+    trained = steps_trained(result)
+    assert result["num_env_steps_sampled_lifetime"] == trained
+    assert runners["num_env_steps_sampled_lifetime"] == trained
+    updates = result["num_updates_lifetime"]
+    assert updates == int(ratio * (trained - RANDOM_STEPS))
+    assert result["updates_to_data_ratio"] == pytest.approx(updates / (trained - RANDOM_STEPS))
+    assert 0 <= result["weight_lag"] <= result["weight_lag_max"] <= 250
+    assert result["evaluation"]["env_runners"]["num_episodes"] == 3
+    assert 0 < result["evaluation"]["env_runners"]["episode_return_mean"] <= 10
+
+
+# In this process
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_all_algorithms_train_without_actors_and_repeat_bit_for_bit(algo: Any) -> None:
+    def run() -> tuple[list[dict[str, Any]], dict[str, torch.Tensor], Transitions]:
+        config = evaluating(tiny_config(algo, seed=3, updates_to_data_ratio=0.5))
+        with built(config) as made:
+            results = [made.train() for _ in range(2)]
+            return results, weights_of(made), replay_of(made)
+
+    def returns(results: list[dict[str, Any]]) -> list[float]:
+        keys = ("episode_return_mean", "episode_return_max", "episode_len_mean")
+        return [
+            part["env_runners"][key]
+            for result in results
+            for part in (result, result["evaluation"])
+            for key in keys
+        ]
+
+    (results, weights, rows), (results_again, weights_again, rows_again) = run(), run()
+    check_result(results[-1], ratio=0.5)
+    assert returns(results) == returns(results_again)
+    assert same_tensors(weights, weights_again)
+    assert_same_rows(rows, rows_again)
+    assert (results[-1]["num_synthetic_transitions_lifetime"] > 0) == (algo != "sac")
+    learner = results[-1]["learners"]["default_policy"]
+    assert np.isfinite(learner["model_holdout_rmse"]) == (algo != "sac") or "sac" == algo
+
+
+def test_another_seed_gives_another_run() -> None:
+    def run(seed: int) -> Transitions:
+        with built(tiny_config("sac", seed=seed)) as made:
+            made.train()
+            return replay_of(made)
+
+    assert not np.array_equal(run(0).rewards[:10], run(1).rewards[:10])
+
+
+def test_values_that_are_not_numbers_stop_the_run_and_name_the_step() -> None:
+    with built(tiny_config("sac", env_config={"nan_after": 25})) as algo:
+        with pytest.raises(ValueError, match=r"not finite in .*observations at real step (2\d)\b"):
+            for _ in range(3):
+                algo.train()
+        assert len(replay_of(algo)) <= 25
+
+
+def test_a_reward_that_the_transform_refuses_names_value_and_setting() -> None:
+    config = tiny_config("mnm", env_config={"reward": -1.5}, reward_transform="shift")
+    with (
+        built(config) as algo,
+        pytest.raises(ValueError, match=r"reward -1\.5 .*set reward_shift above 1\.5"),
+    ):
+        algo.train()
+
+
+def test_the_module_has_the_learners_weights_and_scale() -> None:
+    with built(tiny_config("sac")) as algo:
+        algo.train()
+        module, weights = algo.get_module(), weights_of(algo)
+        state = {f"policy.{name}": value for name, value in module.policy.state_dict().items()}
+        own = {name: value for name, value in weights.items() if name.startswith("policy.")}
+        assert same_tensors(state, own)
+        actions = module.forward_inference({Columns.OBS: 100 * torch.randn(200, 3)})
+        assert LOW <= actions[Columns.ACTIONS].min()
+        assert actions[Columns.ACTIONS].max() <= HIGH
+        assert algo.train()["training_iteration"] == 2
+
+
+# Callbacks
+
+
+class Book(RLlibCallback):
+    """Notes which hooks are called; the test's own process calls them."""
+
+    calls: list[tuple[str, dict[str, Any]]] = []  # noqa: RUF012 - RLlib makes the objects
+
+    def on_episode_start(self, **info: Any) -> None:
+        self.calls.append(("start", info))
+
+    def on_episode_step(self, **info: Any) -> None:
+        self.calls.append(("step", info))
+
+    def on_episode_end(self, **info: Any) -> None:
+        self.calls.append(("end", info))
+
+
+def test_episode_hooks_are_called_with_proper_episodes() -> None:
+    Book.calls.clear()
+    config = tiny_config("sac", env_config={"length": 4, "limit": 1e9}).callbacks(Book)
+    with built(config) as algo:
+        result = algo.train()
+        kinds = [kind for kind, _ in Book.calls]
+        ended = [info for kind, info in Book.calls if kind == "end"]
+        assert len(ended) == result["env_runners"]["num_episodes_lifetime"] > 5
+        assert kinds.count("step") == result["num_env_steps_sampled_lifetime"]
+        assert kinds[:6] == ["start", "step", "step", "step", "step", "end"]
+        returns = [info["episode"].get_return() for info in ended]
+        assert np.mean(returns) == pytest.approx(result["env_runners"]["episode_return_mean"])
+        info = ended[0]
+        episode = info["episode"]
+        assert isinstance(episode, SingleAgentEpisode)
+        assert len(episode) == 4
+        assert episode.is_truncated
+        assert not episode.is_terminated
+        assert [observation[1] for observation in episode.get_observations()] == [0, 1, 2, 3, 4]
+        assert info["env_runner"] is algo.env_runner
+        assert info["rl_module"] is algo.env_runner.module
+        assert info["env_index"] == 0
+        assert info["env"].envs[0].unwrapped.length == 4
+
+
+def test_a_callback_function_can_log_its_own_metric() -> None:
+    def log_length(episode: Any, metrics_logger: Any, **info: Any) -> None:
+        metrics_logger.log_value("longest", len(episode), reduce="max", window=100)
+
+    config = tiny_config("sac", env_config={"length": 6, "limit": 1e9})
+    with built(config.callbacks(on_episode_end=log_length)) as algo:
+        assert algo.train()["env_runners"]["longest"] == 6
+
+
+def test_without_an_episode_hook_no_episode_object_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*arguments: Any, **keywords: Any) -> None:
+        raise AssertionError("an episode object was built")
+
+    monkeypatch.setattr(episode_callbacks, "SingleAgentEpisode", refuse)
+    seen: list[int] = []
+    config = tiny_config("sac").callbacks(
+        on_train_result=lambda result, **info: seen.append(result["training_iteration"])
+    )
+    with built(config) as algo:
+        algo.train()
+        assert seen == [1]
+    with (
+        built(tiny_config("sac").callbacks(on_episode_end=lambda **info: None)) as algo,
+        pytest.raises(AssertionError, match="an episode object was built"),
+    ):
+        algo.train()
+
+
+# Checkpoints
+
+
+@pytest.fixture(scope="module")
+def saved(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A checkpoint made without actors and what it was made of."""
+    path = tmp_path_factory.mktemp("saved") / "checkpoint"
+    with built(evaluating(tiny_config("mnm", seed=1))) as algo:
+        result = [algo.train() for _ in range(2)][-1]
+        algo.save_to_path(path)
+        yield {
+            "path": path,
+            "result": result,
+            "weights": weights_of(algo),
+            "rows": replay_of(algo),
+            "state": ask_learner(algo, lambda learner: learner.core.agent.state_dict()),
+        }
+
+
+def test_a_restored_run_goes_on_where_it_stood(saved: dict[str, Any]) -> None:
+    algo = MnM.from_checkpoint(str(saved["path"]))
+    try:
+        assert algo.iteration == 2
+        assert same_tensors(weights_of(algo), saved["weights"])
+        assert_same_rows(replay_of(algo), saved["rows"])
+        state = ask_learner(algo, lambda learner: learner.core.agent.state_dict())
+        assert state["counters"] == saved["state"]["counters"]
+        assert torch.equal(state["generator"], saved["state"]["generator"])
+        before, after = saved["result"], algo.train()
+        assert after["training_iteration"] == 3
+        for name in (
+            "num_env_steps_sampled_lifetime",
+            "num_updates_lifetime",
+            "num_synthetic_transitions_lifetime",
+            "weights_version",
+        ):
+            assert after[name] > before[name], name
+        check_result(after, ratio=1.0)
+        new = replay_of(algo)
+        assert len(new) == steps_trained(after)
+        assert_same_rows(new[: len(saved["rows"])], saved["rows"])
+        old_episodes = set(saved["rows"].episode_ids.tolist())
+        assert not old_episodes & set(new.episode_ids[len(saved["rows"]) :].tolist())
+    finally:
+        algo.stop()
+
+
+def test_the_saved_policy_is_an_rl_module_of_the_right_scale(saved: dict[str, Any]) -> None:
+    module = RLModule.from_checkpoint(str(saved["path"] / POLICY))
+    state = {f"policy.{name}": value for name, value in module.policy.state_dict().items()}
+    assert all(torch.equal(value, saved["weights"][name]) for name, value in state.items())
+    actions = module.forward_inference({Columns.OBS: 100 * torch.randn(200, 3)})[Columns.ACTIONS]
+    assert LOW <= actions.min() < 0.5 < 1.5 < actions.max() <= HIGH
+
+
+def test_the_agents_file_loads_without_running_pickled_code(saved: dict[str, Any]) -> None:
+    file = saved["path"] / COMPONENT_LEARNER_GROUP / COMPONENT_LEARNER / "agent.pt"
+    whole = torch.load(file, weights_only=True)
+    assert same_tensors(dict(whole["networks"]), saved["weights"])
+
+
+def test_the_checkpoint_says_what_it_is_of(saved: dict[str, Any]) -> None:
+    task = json.loads((saved["path"] / "task.json").read_text())
+    assert task["env"] == "tests.line_tasks:Line-v0"
+    assert task["algo"] == "mnm"
+
+
+@pytest.fixture(scope="module")
+def other(local_ray: None) -> Iterator[MnM]:
+    """An algorithm like the saved one, to restore into."""
+    with built(evaluating(tiny_config("mnm"))) as algo:
+        yield algo
+
+
+def test_a_live_restore_goes_back_and_is_evaluated_as_such(
+    other: MnM, saved: dict[str, Any]
+) -> None:
+    for _ in range(4):
+        other.train()  # beyond the saved version of the weights, the evaluation's runner too
+    other.restore_from_path(str(saved["path"]))
+    assert same_tensors(weights_of(other), saved["weights"])
+    other.evaluate()
+    evaluated = other.eval_env_runner.module.policy.state_dict()
+    assert all(torch.equal(v, saved["weights"][f"policy.{n}"]) for n, v in evaluated.items())
+    result = other.train()
+    assert result["num_env_steps_sampled_lifetime"] < (
+        saved["result"]["num_env_steps_sampled_lifetime"] + 60
+    )
+
+
+def test_a_component_can_be_restored_alone(other: MnM, saved: dict[str, Any]) -> None:
+    """RLlib's way of loading weights only."""
+    other.train()
+    steps = len(replay_of(other))
+    other.restore_from_path(str(saved["path"] / POLICY), component=POLICY)
+    weights = weights_of(other)
+    policy = {n: v for n, v in saved["weights"].items() if n.startswith("policy.")}
+    assert all(torch.equal(weights[name], value) for name, value in policy.items())
+    assert len(replay_of(other)) == steps
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"algo": "mbpo"}, "algo='mnm', this algorithm has algo='mbpo'"),
+        ({"algo": "mnm-approx"}, "algo='mnm', this algorithm has algo='mnm-approx'"),
+        ({"env": "tests.line_tasks:Twin-v0"}, "made with env='tests.line_tasks:Line-v0'"),
+        ({"env": "tests.line_tasks:Plane-v0"}, "made with env='tests.line_tasks:Line-v0'"),
+        ({"env_config": {"length": 20}}, "made with env_config={}"),
+        ({"hidden_sizes": (8, 8)}, "restore"),
+        ({"dynamics_hidden_sizes": (8, 8)}, "restore"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(
+    options: dict[str, Any], sentence: str, saved: dict[str, Any]
+) -> None:
+    with (
+        built(tiny_config(**options)) as algo,
+        pytest.raises(ValueError, match=sentence),
+    ):
+        algo.restore_from_path(str(saved["path"]))
+
+
+@pytest.mark.parametrize("damage", ["cut agent.pt", "no agent.pt", "no task.json", "no policy"])
+def test_a_checkpoint_that_is_not_whole_is_refused(
+    damage: str, other: MnM, saved: dict[str, Any], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(saved["path"], copy)
+    agent = copy / COMPONENT_LEARNER_GROUP / COMPONENT_LEARNER / "agent.pt"
+    if damage == "cut agent.pt":
+        agent.write_bytes(agent.read_bytes()[: agent.stat().st_size // 2])
+    elif damage == "no agent.pt":
+        agent.unlink()
+    elif damage == "no task.json":
+        (copy / "task.json").unlink()
+    else:
+        shutil.rmtree(copy / POLICY)
+    with pytest.raises(ValueError, match="could not be .* restored|not a whole checkpoint"):
+        other.restore_from_path(str(copy))
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not found"):
+        MnM.from_checkpoint(str(tmp_path / "nothing"))
+
+
+# With actors: two runners, a remote learner and a rollout worker
+
+
+@pytest.fixture(scope="module")
+def remote(local_ray: None) -> Iterator[tuple[MnM, list[dict[str, Any]]]]:
+    """The algorithm and its results until the pool's first transitions have come in."""
+    config = tiny_config("mnm", num_env_runners=2, num_learners=1, num_rollout_workers=1)
+    with built(evaluating(config)) as algo:
+        results = [algo.train(), algo.train()]
+        while not results[-1]["num_synthetic_transitions_lifetime"] and len(results) < 12:
+            results.append(algo.train())
+        yield algo, results
+
+
+Remote = tuple[MnM, list[dict[str, Any]]]
+
+
+def test_it_trains_with_remote_actors(remote: Remote) -> None:
+    algo, results = remote
+    check_result(results[-1], ratio=1.0)
+    assert results[-1]["num_synthetic_transitions_lifetime"] > 0
+    steps = [result["num_env_steps_sampled_lifetime"] for result in results]
+    assert steps == sorted(set(steps))
+    assert results[-1]["worker_failures"] == 0
+    assert len(replay_of(algo)) == steps_trained(results[-1])
+    collectors = {int(i) >> 40 for i in np.unique(replay_of(algo).episode_ids)}
+    assert collectors == {1, 2}
+
+
+def test_no_row_and_no_weight_crosses_the_driver(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the driver fetches of collectors, learner and pool are references and small figures."""
+    algo, _ = remote
+    coordinator = algo.coordinator
+    fetched: list[Any] = []
+    plain_get = ray.get
+
+    def noting_get(what: Any, **options: Any) -> Any:
+        value = plain_get(what, **options)
+        fetched.append(value)
+        return value
+
+    monkeypatch.setattr(ray, "get", noting_get)
+    before = coordinator.counts.steps_returned
+    for _ in range(6):
+        coordinator.turn()
+        coordinator.probe()
+        assert all(isinstance(batch.reference, ray.ObjectRef) for batch in coordinator._collected)
+    monkeypatch.undo()
+    assert coordinator.counts.steps_returned > before
+    parts = [part for value in fetched for part in walk(value)]
+    assert len(parts) > 20
+    assert any(isinstance(part, ray.ObjectRef) for part in parts)
+    rows = pa.RecordBatch, pa.Table, Transitions, torch.Tensor
+    assert not [part for part in parts if isinstance(part, rows)]
+    assert all(part.size <= 1 for part in parts if isinstance(part, np.ndarray))
+
+
+def walk(value: Any) -> Iterator[Any]:
+    """A value and all that it holds."""
+    yield value
+    if isinstance(value, dict):
+        for part in value.values():
+            yield from walk(part)
+    elif isinstance(value, list | tuple | set):
+        for part in value:
+            yield from walk(part)
+    elif hasattr(value, "__dict__"):
+        yield from walk(vars(value))
+
+
+def test_a_turn_is_one_call_of_the_learner(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    algo, _ = remote
+    manager = algo.coordinator.learner
+    calls: list[str] = []
+    plain = manager.foreach_actor_async
+
+    def noting(func: Any, *arguments: Any, **options: Any) -> int:
+        calls.append(func)
+        return plain(func, *arguments, **options)
+
+    monkeypatch.setattr(manager, "foreach_actor_async", noting)
+    monkeypatch.setattr(manager, "foreach_actor", lambda *arguments, **options: calls.append("?"))
+    algo.coordinator.finish_learning()
+    version = algo.coordinator.latest.version
+    reports = [algo.coordinator.turn() for _ in range(5)]
+    algo.coordinator.finish_learning()
+    monkeypatch.undo()
+    assert [report.version for report in reports if report] == [version + 1 + i for i in range(5)]
+    assert calls == ["turn"] * 5
+
+
+def test_runners_act_with_the_published_weights(remote: Remote) -> None:
+    algo, _ = remote
+    own = {n: v for n, v in weights_of(algo).items() if n.startswith("policy.")}
+    module = algo.get_module().policy.state_dict()
+    assert all(torch.equal(own[f"policy.{name}"], value) for name, value in module.items())
+    assert algo.get_module().inference_only
+
+
+def test_a_restore_may_have_another_number_of_actors(remote: Remote, tmp_path: Path) -> None:
+    algo, _ = remote
+    algo.save_to_path(tmp_path / "checkpoint")
+    weights, rows = weights_of(algo), replay_of(algo)
+    config = evaluating(tiny_config("mnm", num_env_runners=1, num_learners=1))
+    restored = MnM.from_checkpoint(str(tmp_path / "checkpoint"), config=config)
+    try:
+        assert restored.env_runner_group.num_healthy_remote_workers() == 1
+        assert restored.pool is None
+        assert same_tensors(weights_of(restored), weights)
+        assert_same_rows(replay_of(restored), rows)
+        iteration = algo.iteration
+        after = restored.train()
+        assert after["training_iteration"] == iteration + 1
+        assert after["num_env_steps_sampled_lifetime"] >= len(rows) + 40
+        check_result(after, ratio=1.0)
+    finally:
+        restored.stop()
+
+
+def test_a_remote_learner_refuses_another_algorithms_checkpoint(
+    remote: Remote, saved: dict[str, Any], tmp_path: Path
+) -> None:
+    algo, _ = remote
+    copy = tmp_path / "copy"
+    shutil.copytree(saved["path"], copy)
+    task = json.loads((copy / "task.json").read_text())
+    (copy / "task.json").write_text(json.dumps({**task, "algo": "mbpo"}))
+    with pytest.raises(ValueError, match="algo='mbpo', this algorithm has algo='mnm'"):
+        algo.restore_from_path(str(copy))
+    (copy / COMPONENT_LEARNER_GROUP / COMPONENT_LEARNER / "agent.pt").unlink()
+    (copy / "task.json").write_text(json.dumps(task))
+    with pytest.raises(ValueError, match="could not be .* restored"):
+        algo.restore_from_path(str(copy))
+    assert math.isfinite(algo.train()["num_updates_lifetime"])
+
+
+def test_training_goes_on_when_a_runner_dies_and_it_comes_back(remote: Remote) -> None:
+    algo, _ = remote
+    group = algo.env_runner_group
+    ray.kill(group._worker_manager.actors()[1], no_restart=False)
+    result = algo.train()
+    steps = result["num_env_steps_sampled_lifetime"]
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        result = algo.train()
+        if result["worker_failures"] and group.num_healthy_remote_workers() == 2:
+            break
+    assert result["worker_failures"] == 1
+    assert group.num_healthy_remote_workers() == 2
+    assert result["num_env_steps_sampled_lifetime"] > steps
+    check_result(algo.train(), ratio=1.0)
