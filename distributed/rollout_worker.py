@@ -11,8 +11,9 @@ from ray.rllib.utils.actor_manager import FaultAwareApply
 from distributed.threads import granted_threads
 from distributed.wire import to_arrow
 from mnm import RolloutRequest, Settings, TaskSpaces
-from mnm.agent import answer_rollout_request, build_networks
+from mnm.agent_networks import build_networks
 from mnm.policy import load_numpy_weights
+from mnm.rollouts import answer_rollout_request
 from mnm.terminations import TerminationFunction
 
 

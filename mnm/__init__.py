@@ -1,6 +1,8 @@
 """MnM: joint model-policy optimization (Eysenbach et al., NeurIPS 2022), without Ray."""
 
-from mnm.agent import Agent, RolloutRequest, TaskSpaces
+from mnm.agent import Agent
+from mnm.agent_networks import TaskSpaces
+from mnm.rollouts import RolloutRequest
 from mnm.settings import ALGORITHMS, Settings
 from mnm.transitions import Transitions
 

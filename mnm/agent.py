@@ -4,64 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mnm.agent_networks import TaskSpaces, build_networks
 from mnm.bound_estimate import imagined_bounds, real_log_returns
-from mnm.classifier import TransitionClassifier
-from mnm.critics import TwinCritics
-from mnm.dynamics import DynamicsEnsemble
 from mnm.model_fit import FitReport, ModelFitter
-from mnm.policy import TanhGaussianPolicy
-from mnm.replay import ReplayBuffer
+from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer
 from mnm.rewards import RewardTransform
-from mnm.rollouts import branched_rollout
+from mnm.rollouts import RolloutRequest, answer_rollout_request
 from mnm.settings import Settings
-from mnm.stopping import StoppingHead
 from mnm.terminations import TerminationFunction
 from mnm.transitions import Transitions
-from mnm.updates import JointUpdate, Networks
+from mnm.updates import JointUpdate
 
 HOLDOUT_SAMPLE = 1024  # held-out rows that the classifier is judged on
-
-
-@dataclass(frozen=True)
-class TaskSpaces:
-    """What the networks need to know of a task.
-
-    Attributes:
-        observation_dim: width of the flat observation.
-        action_low: float32 [act] smallest actions.
-        action_high: float32 [act] largest actions.
-    """
-
-    observation_dim: int
-    action_low: np.ndarray
-    action_high: np.ndarray
-
-    @property
-    def action_dim(self) -> int:
-        """Width of an action."""
-        return len(self.action_low)
-
-
-@dataclass(frozen=True)
-class RolloutRequest:
-    """States to branch model rollouts from.
-
-    Attributes:
-        start_observations: float32 [N, obs] from the real replay.
-        length: steps at the most.
-        seed: of the rollout's random numbers.
-    """
-
-    start_observations: np.ndarray
-    length: int
-    seed: int
 
 
 class Agent:
@@ -116,8 +76,7 @@ class Agent:
         self.env_steps = 0
         self.updates = 0
         self.synthetic_transitions = 0
-        self._next_fit = max(settings.num_random_steps, 10)
-        self._next_rollout = self._next_fit
+        self._next_fit = self._next_rollout = settings.num_random_steps
         self._critics_biased = False
 
     def act(self, observations: np.ndarray, deterministic: bool = False) -> np.ndarray:
@@ -156,7 +115,7 @@ class Agent:
 
     def fit_if_due(self) -> dict[str, float]:
         """Fits the ensemble by maximum likelihood if `dynamics_fit_interval` steps have passed."""
-        if self.fitter is None or self.env_steps < self._next_fit:
+        if self.fitter is None or self.env_steps < self._next_fit or not self._has_holdout:
             return {}
         self._next_fit = self.env_steps + self.settings.dynamics_fit_interval
         report: FitReport = self.fitter.fit(self.replay, self.generator)
@@ -170,7 +129,7 @@ class Agent:
 
     def rollout_request(self) -> RolloutRequest | None:
         """What to imagine now, if `rollout_interval` steps have passed and a model is fitted."""
-        if self.synthetic is None or self.env_steps < self._next_rollout:
+        if self.synthetic is None or self.env_steps < self._next_rollout or not self._has_holdout:
             return None
         self._next_rollout = self.env_steps + self.settings.rollout_interval
         count = self.settings.rollouts_per_step * self.settings.rollout_interval
@@ -196,7 +155,7 @@ class Agent:
     def update_if_due(self) -> dict[str, float]:
         """Makes the joint updates that the updates-to-data ratio allows by now, in one call."""
         due = self.settings.updates_due(self.env_steps) - self.updates
-        if due <= 0:
+        if due <= 0 or len(self.replay) == 0:
             return {}
         statistics = self.joint_update.run(due)
         self.updates += due
@@ -206,7 +165,7 @@ class Agent:
     def judge_classifier(self) -> dict[str, float]:
         """Accuracy and mean logits on held-out transitions, and at the pool's states."""
         networks = self.networks
-        if networks.classifier is None or networks.dynamics is None or len(self.replay) < 10:
+        if networks.classifier is None or networks.dynamics is None or not self._has_holdout:
             return {}
         classifier, dynamics = networks.classifier, networks.dynamics
         real = self.replay.holdout(HOLDOUT_SAMPLE)
@@ -294,6 +253,11 @@ class Agent:
         )
         return bounds.cpu().numpy()
 
+    @property
+    def _has_holdout(self) -> bool:
+        """Whether there are rows enough to learn from: one is held out."""
+        return len(self.replay) >= HOLDOUT_PERIOD
+
     def _members(self) -> Tensor | None:
         """The members that imagine: all for mnm, the elites for mbpo and mnm-approx."""
         assert self.networks.dynamics is not None
@@ -310,6 +274,7 @@ class Agent:
             replay["synthetic"] = self.synthetic.state_dict()
         return {
             **replay,
+            "task": self._task(),
             "networks": self.networks.state_dict(),
             "optimizers": {
                 name: optimizer.state_dict()
@@ -335,6 +300,13 @@ class Agent:
         Raises:
             ValueError: the state is of another task, algorithm or network size.
         """
+        saved, own = state["task"], self._task()
+        for name, value in own.items():
+            if saved[name] != value:
+                raise ValueError(
+                    f"The checkpoint was made with {name}={saved[name]}, this agent has {value}: "
+                    "restore into the task and algorithm that it was made with."
+                )
         try:
             self.networks.load_state_dict(state["networks"])
         except RuntimeError as error:
@@ -361,6 +333,15 @@ class Agent:
         self._critics_biased = counters["critics_biased"]
         self.rewards.smallest = counters["smallest_reward"]
 
+    def _task(self) -> dict[str, Any]:
+        """What a state belongs to."""
+        return {
+            "algo": self.settings.algo,
+            "observation_dim": self.spaces.observation_dim,
+            "action_low": self.spaces.action_low.tolist(),
+            "action_high": self.spaces.action_high.tolist(),
+        }
+
     def _bias_critics(self) -> None:
         """Starts the critics at log(mean r') - log(1-gamma), the bound of a constant reward."""
         log_rewards = self.rewards.log(self.replay.all_rows().rewards)
@@ -369,41 +350,6 @@ class Agent:
         self.networks.critics.set_output_bias(value)
         self.networks.target_critics.set_output_bias(value)
         self._critics_biased = True
-
-
-def build_networks(
-    spaces: TaskSpaces, settings: Settings, termination: TerminationFunction | None
-) -> Networks:
-    """The networks that an algorithm needs, freshly initialised from torch's global generator."""
-    box = (spaces.observation_dim, spaces.action_low, spaces.action_high)
-    dims = (spaces.observation_dim, spaces.action_dim)
-    return Networks(
-        TanhGaussianPolicy(*box, settings.hidden_sizes),
-        TwinCritics(*box, settings.hidden_sizes),
-        DynamicsEnsemble(*dims, settings, termination) if settings.has_model else None,
-        TransitionClassifier(*dims, settings) if settings.has_classifier else None,
-        StoppingHead(*dims, settings) if settings.has_stopping else None,
-        settings,
-    )
-
-
-def answer_rollout_request(
-    request: RolloutRequest,
-    policy: TanhGaussianPolicy,
-    dynamics: DynamicsEnsemble,
-    settings: Settings,
-    device: torch.device | str,
-) -> Transitions:
-    """Branched rollouts for `request`: the same numbers wherever it is answered."""
-    generator = torch.Generator(device).manual_seed(request.seed)
-    return branched_rollout(
-        policy,
-        dynamics,
-        torch.as_tensor(request.start_observations, device=device),
-        request.length,
-        generator,
-        elites_only=settings.algo != "mnm",
-    )
 
 
 def check_finite(transitions: Transitions, first_step: int) -> None:

@@ -80,7 +80,8 @@ class TransitionClassifier(nn.Module):
         targets[:, :count] = 1 - self.label_smoothing / 2
         loss = functional.binary_cross_entropy_with_logits(logits, targets)
         if self.gradient_penalty > 0:
-            (slope,) = torch.autograd.grad(logits[:, :count].sum(), inputs, create_graph=True)
+            mean_logits = logits[:, :count].mean(0)
+            (slope,) = torch.autograd.grad(mean_logits.sum(), inputs, create_graph=True)
             loss = loss + self.gradient_penalty * slope[:count].square().sum(-1).mean()
         means = logits.detach().mean(0)
         return loss, means[:count], means[count:]

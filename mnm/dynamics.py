@@ -139,10 +139,11 @@ class DynamicsEnsemble(nn.Module):
             padded, self.observation_dim, generator=generator, device=observations.device
         )
         drawn = self.decode(own_observations, prediction, noise)
-        # Undo the deal; a row dealt twice keeps one of its two draws.
-        next_observations, rewards = (
-            torch.empty_like(part[:count]).index_copy_(0, slots, part) for part in drawn
-        )
+        # Undo the deal; of a row dealt twice the first number's draw counts, so that no member is
+        # preferred.
+        places = torch.empty_like(deal)
+        places[deal] = torch.arange(padded, device=deal.device)
+        next_observations, rewards = (part.index_select(0, places[:count]) for part in drawn)
         return next_observations, rewards
 
     def termination_logit(

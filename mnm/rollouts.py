@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from mnm.dynamics import DynamicsEnsemble
 from mnm.policy import TanhGaussianPolicy
+from mnm.settings import Settings
 from mnm.transitions import Transitions
+
+
+@dataclass(frozen=True)
+class RolloutRequest:
+    """States to branch model rollouts from.
+
+    Attributes:
+        start_observations: float32 [N, obs] from the real replay.
+        length: steps at the most.
+        seed: of the rollout's random numbers.
+    """
+
+    start_observations: np.ndarray
+    length: int
+    seed: int
 
 
 @torch.no_grad()
@@ -69,3 +87,22 @@ def branched_rollout(
         if len(rows) == 0:
             break
     return Transitions.concatenate(parts)
+
+
+def answer_rollout_request(
+    request: RolloutRequest,
+    policy: TanhGaussianPolicy,
+    dynamics: DynamicsEnsemble,
+    settings: Settings,
+    device: torch.device | str,
+) -> Transitions:
+    """Branched rollouts for `request`: the same numbers wherever it is answered."""
+    generator = torch.Generator(device).manual_seed(request.seed)
+    return branched_rollout(
+        policy,
+        dynamics,
+        torch.as_tensor(request.start_observations, device=device),
+        request.length,
+        generator,
+        elites_only=settings.algo != "mnm",
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
+from fractions import Fraction
+from math import floor
 from typing import Any, Literal, get_args
 
 Algorithm = Literal["sac", "mbpo", "mnm-approx", "mnm"]
@@ -148,7 +150,9 @@ class Settings:
 
     def updates_due(self, env_steps: int) -> int:
         """Joint updates that `env_steps` real steps allow in all: exact at any time."""
-        return int(self.updates_to_data_ratio * max(0, env_steps - self.num_random_steps))
+        # The ratio as it is written: 0.29 times 100 is 29, which floating point falls short of.
+        ratio = Fraction(str(self.updates_to_data_ratio))
+        return floor(ratio * max(0, env_steps - self.num_random_steps))
 
     def _check(self) -> None:
         def require(condition: bool, name: str, allowed: str) -> None:
@@ -168,19 +172,15 @@ class Settings:
         for name, (low, high, allowed) in RANGES.items():
             value = getattr(self, name)
             require(_is_number(value) and low <= value <= high, name, allowed)
-        for name in INTEGERS:
+        for name, least in INTEGERS.items():
             value = getattr(self, name)
-            require(
-                isinstance(value, int) and not isinstance(value, bool) and value >= 1,
-                name,
-                "a whole number of at least 1",
-            )
+            require(_is_whole(value) and value >= least, name, f"a whole number, {least} or more")
         for name in ("hidden_sizes", "dynamics_hidden_sizes", "classifier_hidden_sizes"):
             sizes = getattr(self, name)
             require(
                 isinstance(sizes, tuple)
                 and len(sizes) > 0
-                and all(isinstance(size, int) and size >= 1 for size in sizes),
+                and all(_is_whole(size) and size >= 1 for size in sizes),
                 name,
                 "a sequence of at least one layer width, each at least 1",
             )
@@ -188,9 +188,10 @@ class Settings:
         require(self.num_elites <= self.ensemble_size, "num_elites", "at most ensemble_size")
         require(
             _are_numbers(self.dynamics_weight_decay)
+            and min(self.dynamics_weight_decay, default=-1.0) >= 0
             and len(self.dynamics_weight_decay) == len(self.dynamics_hidden_sizes) + 1,
             "dynamics_weight_decay",
-            "one value for each hidden layer of dynamics_hidden_sizes and one for the output",
+            "one value of at least 0 for each hidden layer of dynamics_hidden_sizes and one for the output",
         )
         require(
             _are_numbers(self.rollout_schedule)
@@ -209,7 +210,11 @@ class Settings:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _are_numbers(value: Any) -> bool:
@@ -228,9 +233,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "critic_lr": _POSITIVE,
     "alpha_lr": _NOT_NEGATIVE,
     "initial_alpha": _POSITIVE,
-    "updates_to_data_ratio": _NOT_NEGATIVE,
-    "num_random_steps": _NOT_NEGATIVE,
-    "bound_horizon": _NOT_NEGATIVE,
+    "updates_to_data_ratio": (0.0, 1e6, "a number from 0 to 1,000,000"),
     "dynamics_lr": _POSITIVE,
     "real_ratio": _SHARE,
     "classifier_lr": _POSITIVE,
@@ -249,21 +252,24 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "model_lr": _POSITIVE,
     "model_grad_clip": _POSITIVE,
 }
-INTEGERS = (
-    "batch_size",
-    "replay_capacity",
-    "ensemble_size",
-    "num_elites",
-    "dynamics_batch_size",
-    "dynamics_fit_interval",
-    "dynamics_fit_patience",
-    "dynamics_max_fit_steps",
-    "rollouts_per_step",
-    "rollout_interval",
-    "synthetic_retention",
-    "classifier_ensemble_size",
-    "bound_rollouts",
-)
+# Whole numbers and the least each may be.
+INTEGERS: dict[str, int] = {
+    "batch_size": 1,
+    "num_random_steps": 0,
+    "replay_capacity": 1,
+    "ensemble_size": 1,
+    "num_elites": 1,
+    "dynamics_batch_size": 1,
+    "dynamics_fit_interval": 1,
+    "dynamics_fit_patience": 1,
+    "dynamics_max_fit_steps": 1,
+    "rollouts_per_step": 1,
+    "rollout_interval": 1,
+    "synthetic_retention": 1,
+    "classifier_ensemble_size": 1,
+    "bound_horizon": 0,
+    "bound_rollouts": 1,
+}
 
 # What differs between the four; everything else is shared.
 PRESETS: dict[str, dict[str, Any]] = {

@@ -8,47 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mnm.agent_networks import Networks
 from mnm.classifier import TransitionClassifier
-from mnm.critics import TwinCritics, target_copy
 from mnm.dynamics import DynamicsEnsemble
-from mnm.policy import TanhGaussianPolicy
 from mnm.replay import Batch, ReplayBuffer
 from mnm.rewards import RewardTransform
 from mnm.settings import Settings
-from mnm.stopping import StoppingHead
-
-
-class Networks(nn.Module):
-    """Everything that is learned, in one module.
-
-    Args:
-        policy: acts.
-        critics: twin action values.
-        dynamics: the ensemble; None for sac.
-        classifier: real or imagined; None for sac and mbpo.
-        stopping: stop probabilities of the learned-stopping bound, or None.
-        settings: reads `initial_alpha`.
-    """
-
-    def __init__(
-        self,
-        policy: TanhGaussianPolicy,
-        critics: TwinCritics,
-        dynamics: DynamicsEnsemble | None,
-        classifier: TransitionClassifier | None,
-        stopping: StoppingHead | None,
-        settings: Settings,
-    ) -> None:
-        super().__init__()
-        self.policy = policy
-        self.critics = critics
-        self.target_critics = target_copy(critics)
-        self.dynamics = dynamics
-        self.classifier = classifier
-        self.stopping = stopping
-        self.log_alpha = nn.Parameter(torch.tensor(math.log(settings.initial_alpha)))
-        # Moved only where classifier_reward_weight is "auto".
-        self.log_classifier_reward_weight = nn.Parameter(torch.tensor(math.log(0.1)))
 
 
 class JointUpdate:

@@ -72,17 +72,16 @@ class MnM(Algorithm):
             ),
             on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
         )
-        self.coordinator.start()
+        self._logged_env_steps = self.coordinator.start().env_steps
         # All names from the start: Tune's progress.csv takes its columns from the first result.
         self._statistics = dict.fromkeys(statistics(config.settings()), math.nan)
 
     def training_step(self) -> None:
         """One turn of the wheel: see `distributed.coordinator`."""
-        before = self.coordinator.latest
         report = self.coordinator.turn()
         self.coordinator.probe()
-        if report is not None and before is not None:
-            self._log_report(report, before)
+        if report is not None:
+            self._log_report(report)
 
     def step(self) -> dict[str, Any]:
         """One iteration; with an evaluation it brings the live estimate of the bound."""
@@ -161,7 +160,7 @@ class MnM(Algorithm):
             self._refuse_other_task(Path(path) / TASK_FILE, kwargs.get("filesystem"))
         super().restore_from_path(path, *args, **kwargs)
         self._raise_learner_error()
-        self.coordinator.start()
+        self._logged_env_steps = self.coordinator.start().env_steps
 
     def cleanup(self) -> None:
         """Ends all actors."""
@@ -220,11 +219,12 @@ class MnM(Algorithm):
             config.num_gpus_per_rollout_worker,
         )
 
-    def _log_report(self, report: TurnReport, before: TurnReport) -> None:
+    def _log_report(self, report: TurnReport) -> None:
         """Counters and scalars under RLlib's names and ours."""
         log, settings = self.metrics.log_value, self.config.settings()
         self._statistics.update(report.statistics)
-        ingested = report.env_steps - before.env_steps
+        ingested = report.env_steps - self._logged_env_steps
+        self._logged_env_steps = report.env_steps
         log(
             (LEARNER_RESULTS, ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME),
             ingested,

@@ -9,7 +9,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch import TorchRLModule
 
 from mnm import Settings
-from mnm.agent import build_networks
+from mnm.agent_networks import build_networks
 from mnm.policy import TanhGaussianPolicy
 from rllib_ext.environments import task_spaces
 

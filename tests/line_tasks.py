@@ -147,10 +147,10 @@ class Named(Line):
 
 
 class BrokenAfterAWhile(Line):
-    """Not a number after forty steps."""
+    """Not a number after a hundred steps."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"nan_after": 40, **kwargs})
+        super().__init__(**{"nan_after": 100, **kwargs})
 
 
 class Negative(Line):

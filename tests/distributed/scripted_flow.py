@@ -17,7 +17,7 @@ from distributed.learner_core import TurnReport
 from distributed.rollout_pool import RolloutPool
 
 
-class ScriptOver(Exception):  # noqa: N818 - no error: the test has seen enough
+class ScriptOver(Exception):
     """Nothing more is scripted to happen."""
 
 

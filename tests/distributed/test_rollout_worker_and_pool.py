@@ -16,8 +16,8 @@ from distributed.rollout_pool import Imagined, RolloutPool
 from distributed.rollout_worker import RolloutWorker
 from distributed.wire import from_arrow
 from mnm import Agent, RolloutRequest, Transitions
-from mnm.agent import answer_rollout_request
 from mnm.policy import numpy_weights
+from mnm.rollouts import answer_rollout_request
 from mnm.terminations import never_terminates
 from mnm.transitions import COLUMNS
 from tests.mnm.small_cases import SPACES, random_transitions, small_agent

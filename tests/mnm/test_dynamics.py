@@ -145,7 +145,7 @@ def test_rows_come_back_in_their_own_place(count: int) -> None:
     own_change = following - observations
     member = (own_change / 100).round()
     # The change of one member and nothing of another row, and the reward of that same member.
-    assert float((own_change - 100 * member).abs().max()) < 0.1
+    assert (own_change - 100 * member).abs().max() < 0.1
     assert torch.equal(member[:, 0], rewards.round())
     assert torch.equal(member[:, 0], member[:, 1])
 

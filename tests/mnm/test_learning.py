@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "dynamics_weight_decay": (0.0, 0.0, 0.0),
     "dynamics_batch_size": 64,
     "dynamics_fit_interval": 100,
-    "dynamics_max_fit_steps": 600,
+    "dynamics_max_fit_steps": 200,
     "rollout_schedule": (0, 1, 2, 2),
     "rollouts_per_step": 20,
     "rollout_interval": 20,

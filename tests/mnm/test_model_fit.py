@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from mnm.dynamics import DynamicsEnsemble
-from mnm.model_fit import FitReport, ModelFitter
+from mnm.model_fit import SHORTEST_EPOCH, FitReport, ModelFitter
 from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer
 from tests.mnm.small_cases import parameters_of, random_transitions, same_tensors, small_settings
 
@@ -32,6 +32,13 @@ def fitter_of(known: bool = True, seed: int = 0, **changes: Any) -> ModelFitter:
         return torch.zeros(len(following), dtype=torch.bool)
 
     return ModelFitter(DynamicsEnsemble(2, 1, settings, never if known else None), settings)
+
+
+def refitter_of(**changes: Any) -> ModelFitter:
+    """A fitter whose first, longer fit is over."""
+    fitter = fitter_of(**changes)
+    fitter.fits = 1
+    return fitter
 
 
 def fit(fitter: ModelFitter, replay: ReplayBuffer, seed: int = 0) -> FitReport:
@@ -59,7 +66,7 @@ def member_errors(dynamics: DynamicsEnsemble, replay: ReplayBuffer) -> Tensor:
 
 
 def test_fit_learns_linear_dynamics() -> None:
-    fitter, replay = fitter_of(dynamics_max_fit_steps=1500), replay_of(600)
+    fitter, replay = fitter_of(dynamics_max_fit_steps=400), replay_of(600)
     report = fit(fitter, replay)
     # Noise of 0.05 on a change of deviation about 0.36 leaves an error of 0.14 of a scale.
     assert report.holdout_rmse < 0.25
@@ -82,7 +89,7 @@ def test_report_gives_the_figures_of_the_elites() -> None:
 
 
 def test_elites_are_the_members_of_smallest_held_out_error() -> None:
-    fitter, replay = fitter_of(ensemble_size=5, num_elites=2, dynamics_max_fit_steps=150), None
+    fitter = fitter_of(ensemble_size=5, num_elites=2, dynamics_max_fit_steps=40)
     replay = replay_of(300)
     with torch.no_grad():  # three members start so badly that a short fit cannot mend them
         for member in (0, 2, 3):
@@ -119,19 +126,20 @@ def test_a_hopeless_fit_leaves_the_members_as_they_were() -> None:
     assert report.steps > 0
 
 
-def test_fit_stops_at_the_step_limit() -> None:
-    assert fit(fitter_of(dynamics_max_fit_steps=130), replay_of(300)).steps == 130
+def test_fit_stops_at_the_step_limit_four_times_as_late_at_first() -> None:
+    fitter = fitter_of(dynamics_max_fit_steps=60, dynamics_fit_patience=1000)
+    assert [fit(fitter, replay_of(300)).steps for _ in range(3)] == [240, 60, 60]
 
 
 def test_fit_stops_when_patience_is_used_up() -> None:
     fitter = fitter_of(dynamics_max_fit_steps=10_000, dynamics_fit_patience=2)
     for group in fitter.optimizer.param_groups:
         group["lr"] = 1e-12  # no epoch improves anything
-    assert fit(fitter, replay_of(300)).steps == 200  # two epochs of a hundred steps each
+    assert fit(fitter, replay_of(300)).steps == 2 * SHORTEST_EPOCH
 
 
 def test_fit_trains_on_no_held_out_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    fitter, replay = fitter_of(dynamics_max_fit_steps=50), replay_of(100)
+    fitter, replay = refitter_of(dynamics_max_fit_steps=50), replay_of(100)
     seen: list[Tensor] = []
     rows_at = replay.rows_at
 
@@ -158,10 +166,8 @@ def test_members_are_trained_on_rows_of_their_own() -> None:
     assert not torch.allclose(weights[1], weights[2])
 
 
-def test_one_step_follows_the_gradient_of_each_members_mean_likelihood(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    fitter, replay = fitter_of(dynamics_max_fit_steps=1), replay_of(100)
+def test_one_step_follows_the_gradient_of_each_members_mean_likelihood() -> None:
+    fitter, replay = refitter_of(dynamics_max_fit_steps=1), replay_of(100)
     fitter.dynamics.normaliser.refresh(replay.all_rows())
     slots = replay.training_slots((3, 16), torch.Generator().manual_seed(0))
     batch = replay.rows_at(slots)
@@ -198,7 +204,7 @@ def test_normaliser_is_refreshed_from_every_row() -> None:
 
 
 def test_termination_head_learns_where_the_task_ends() -> None:
-    fitter, replay = fitter_of(known=False, dynamics_max_fit_steps=1500), replay_of(600)
+    fitter, replay = fitter_of(known=False, dynamics_max_fit_steps=400), replay_of(600)
     fit(fitter, replay)
     fresh = replay_of(400, seed=7).all_rows()
     with torch.no_grad():

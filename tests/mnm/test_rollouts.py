@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mnm.agent import answer_rollout_request
 from mnm.dynamics import DynamicsEnsemble
 from mnm.policy import TanhGaussianPolicy, load_numpy_weights, numpy_weights
-from mnm.rollouts import branched_rollout
+from mnm.rollouts import answer_rollout_request, branched_rollout
 from mnm.terminations import TerminationFunction, never_terminates
 from mnm.transitions import Transitions
 from tests.mnm.small_cases import SPACES, random_transitions, small_agent, small_settings

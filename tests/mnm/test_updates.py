@@ -15,12 +15,12 @@ from torch.distributions import Independent, Normal, TanhTransform, TransformedD
 from torch.nn import functional
 
 from mnm import Agent
+from mnm.agent_networks import Networks
 from mnm.critics import TwinCritics
 from mnm.dynamics import DynamicsEnsemble
 from mnm.policy import TanhGaussianPolicy
 from mnm.replay import Batch
 from mnm.settings import ALGORITHMS
-from mnm.updates import Networks
 from tests.mnm.small_cases import (
     SPACES,
     parameters_of,

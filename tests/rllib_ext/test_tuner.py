@@ -1,0 +1,59 @@
+"""Tests of MnM under Ray Tune: the pool is part of the trial's placement group, results are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+from ray import tune
+
+from rllib_ext import MnM
+from tests.rllib_ext.small_configs import tiny_config
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+class Bundles(tune.Callback):
+    """Notes the placement groups that exist while the trial runs."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[int, dict[str, float]]] = []
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any):
+        self.seen += [
+            group["bundles"]
+            for group in ray.util.placement_group_table().values()
+            if group["state"] == "CREATED"
+        ]
+
+
+def test_a_tuner_runs_it_with_the_pool_counted(tmp_path: Path) -> None:
+    """Without its bundle the rollout worker would stay pending and nothing be imagined."""
+    config = tiny_config("mbpo", num_env_runners=1, num_rollout_workers=1, max_weight_lag=40)
+    bundles = Bundles()
+    tuner = tune.Tuner(
+        MnM,
+        param_space=config,
+        run_config=tune.RunConfig(
+            name="tiny",
+            storage_path=str(tmp_path),
+            stop={"num_env_steps_sampled_lifetime": 160},
+            callbacks=[bundles],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+            verbose=0,
+        ),
+    )
+    (result,) = tuner.fit()
+    assert result.error is None
+    assert [{"CPU": 1.0}] * 3 == list(bundles.seen[0].values())
+    metrics = result.metrics
+    assert metrics["num_env_steps_sampled_lifetime"] >= 160
+    assert metrics["num_synthetic_transitions_lifetime"] > 0
+    assert metrics["weight_lag_max"] <= 40
+    frame = result.metrics_dataframe
+    assert len(frame) == metrics["training_iteration"] >= 3
+    assert np.isfinite(frame["env_runners/episode_return_mean"]).all()
+    assert (Path(result.checkpoint.path) / "task.json").is_file()
