@@ -158,9 +158,11 @@ class MnM(Algorithm):
         self.coordinator.finish_learning()
         if kwargs.get("component") is None:
             self._refuse_other_task(Path(path) / TASK_FILE, kwargs.get("filesystem"))
-        super().restore_from_path(path, *args, **kwargs)
-        self._raise_learner_error()
-        self._logged_env_steps = self.coordinator.start().env_steps
+        try:
+            super().restore_from_path(path, *args, **kwargs)
+            self._raise_learner_error()
+        finally:  # whatever was restored, the flow goes on from where the learner now stands
+            self._logged_env_steps = self.coordinator.start().env_steps
 
     def cleanup(self) -> None:
         """Ends all actors."""
