@@ -1,0 +1,419 @@
+"""Tests of the `mnm` command: one sentence for bad input, and whole runs on a real local Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from cluster import cli
+from rllib_ext import train_command
+from tests.mnm.small_cases import same_tensors
+from tests.rllib_ext.small_configs import TINY
+
+ROOT = Path(__file__).resolve().parents[2]
+TASKS = "tests.line_tasks"
+LINE = f"{TASKS}:Line-v0"
+SUMMARY_KEYS = {
+    "env",
+    "algo",
+    "seed",
+    "env_steps",
+    "updates",
+    "synthetic_transitions",
+    "wall_seconds",
+    "evaluation_return_mean",
+    "evaluation_return_std",
+    "evaluation_episodes",
+    "updates_to_data_ratio",
+    "weight_lag_max",
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Mnm = Callable[..., Done]
+
+
+@pytest.fixture
+def mnm(capfd: pytest.CaptureFixture[str]) -> Mnm:
+    """Runs the command in this process."""
+
+    def run(*words: Any) -> Done:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(word) for word in words])
+        out, err = capfd.readouterr()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return Done(code, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A settings file of tiny networks."""
+    file = tmp_path_factory.mktemp("settings") / "tiny.yaml"
+    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in TINY.items()}
+    file.write_text(yaml.safe_dump(plain))
+    return file
+
+
+def assert_one_sentence(done: Done) -> None:
+    assert done.code == 2
+    lines = done.err.splitlines()
+    assert len(lines) == 1, done.err
+    assert lines[0].startswith("mnm: ")
+    assert len(lines[0]) > len("mnm: ") + 10
+    assert "Traceback" not in done.out
+
+
+# Bad input that is seen before anything is started
+
+LINE_RUN = ("--env", LINE)
+BAD_TRAINING: dict[str, tuple[tuple[Any, ...], str]] = {
+    "unknown environment": (("--env", "NoSuch-v0"), "'NoSuch-v0'"),
+    "unknown module": (("--env", "no_such_module:Task-v0"), "'no_such_module:Task-v0'"),
+    "unknown id in a module": (("--env", f"{TASKS}:NoSuch-v0"), "NoSuch"),
+    "no environment": ((), "--env"),
+    "discrete actions": (
+        ("--env", "CartPole-v1"),
+        "CartPole-v1 has a discrete action space .* not supported",
+    ),
+    "pictures": (("--env", f"{TASKS}:Image-v0"), "observation space .* not supported"),
+    "unbounded actions": (("--env", f"{TASKS}:Unbounded-v0"), "unbounded action space"),
+    "unknown algorithm": (
+        (*LINE_RUN, "--algo", "ppo"),
+        "'ppo'.*sac, mbpo, mnm-approx, mnm",
+    ),
+    "no steps": ((*LINE_RUN, "--steps", 0), "--steps 0 is not valid"),
+    "negative steps": ((*LINE_RUN, "--steps", -5), "--steps -5 is not valid"),
+    "steps in words": ((*LINE_RUN, "--steps", "many"), "'--steps'.*'?many'?|valid integer"),
+    "half a step": ((*LINE_RUN, "--steps", "1.5"), "'--steps'"),
+    "negative runners": (
+        (*LINE_RUN, "--num-env-runners", -1),
+        "--num-env-runners -1 is not valid",
+    ),
+    "negative workers": (
+        (*LINE_RUN, "--num-rollout-workers", -2),
+        "--num-rollout-workers -2 is not valid",
+    ),
+    "negative GPUs": ((*LINE_RUN, "--num-gpus", -1), "--num-gpus -1.* is not valid"),
+    "GPUs that are no number": ((*LINE_RUN, "--num-gpus", "nan"), "--num-gpus nan is not valid"),
+    "negative seed": ((*LINE_RUN, "--seed", -1), "--seed -1 is not valid"),
+    "seed beyond NumPy's": ((*LINE_RUN, "--seed", 2**40), "--seed 1099511627776 is not valid"),
+    "no evaluation interval": (
+        (*LINE_RUN, "--evaluation-interval", 0),
+        "--evaluation-interval 0 is not valid",
+    ),
+    "unknown option": ((*LINE_RUN, "--learning-rate", 1), "No such option.*--learning-rate"),
+    "option without its value": ((*LINE_RUN, "--steps"), "--steps"),
+    "workers for sac": (
+        (*LINE_RUN, "--algo", "sac", "--num-rollout-workers", 1),
+        "'sac' has no model to imagine with",
+    ),
+    "unknown setting": ((*LINE_RUN, "--set", "gama=0.9"), "Unknown setting 'gama'.*gamma"),
+    "setting without a value": ((*LINE_RUN, "--set", "gamma"), "write NAME=VALUE"),
+    "setting out of range": ((*LINE_RUN, "--set", "gamma=1.5"), "gamma=1.5 is not valid"),
+    "negative batch": ((*LINE_RUN, "--set", "batch_size=-1"), "batch_size=-1 is not valid"),
+    "batch of zero": ((*LINE_RUN, "--set", "batch_size=0"), "batch_size=0 is not valid"),
+    "schedule that is a number": (
+        (*LINE_RUN, "--set", "rollout_schedule=5"),
+        "rollout_schedule=5 is not valid",
+    ),
+    "schedule of words": (
+        (*LINE_RUN, "--set", "rollout_schedule=[a, b, c, d]"),
+        "rollout_schedule=.* is not valid",
+    ),
+    "weight decay that is a number": (
+        (*LINE_RUN, "--set", "dynamics_weight_decay=0"),
+        "dynamics_weight_decay=0 is not valid",
+    ),
+    "reward in words": (
+        (*LINE_RUN, "--set", "terminal_reward=much"),
+        "terminal_reward='much' is not valid",
+    ),
+    "lag in words": (
+        (*LINE_RUN, "--set", "max_weight_lag=short"),
+        "max_weight_lag='short' is not valid",
+    ),
+    "lag too small": ((*LINE_RUN, "--set", "max_weight_lag=5"), "max_weight_lag=5 is less than"),
+    "bad termination": (
+        (*LINE_RUN, "--set", "termination=no_such_module:ended"),
+        "termination='no_such_module:ended' cannot be imported",
+    ),
+    "setting that is an option": (
+        (*LINE_RUN, "--set", "num_rollout_workers=3"),
+        "use --num-rollout-workers",
+    ),
+    "algorithm as a setting": ((*LINE_RUN, "--set", "algo=sac"), "use --algo"),
+    "missing settings file": ((*LINE_RUN, "--config", "no/such.yaml"), "no/such.yaml"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TRAINING)
+def test_bad_input_of_train_gets_one_sentence_and_leaves_nothing(
+    case: str, mnm: Mnm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, sentence = BAD_TRAINING[case]
+    monkeypatch.chdir(tmp_path)
+    done = mnm("train", *words, "--output", tmp_path / "run")
+    assert_one_sentence(done)
+    assert pd.Series([done.err]).str.contains(sentence).all(), done.err
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_output_nothing_is_left_either(
+    mnm: Mnm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_one_sentence(mnm("train", "--env", "CartPole-v1"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_output_folder_that_holds_a_run_is_left_alone(mnm: Mnm, tmp_path: Path) -> None:
+    (tmp_path / "progress.csv").write_text("old\n")
+    done = mnm("train", "--env", LINE, "--output", tmp_path)
+    assert_one_sentence(done)
+    assert "already holds a run" in done.err
+    assert os.listdir(tmp_path) == ["progress.csv"]
+    assert (tmp_path / "progress.csv").read_text() == "old\n"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPUs")
+@pytest.mark.usefixtures("local_ray")
+def test_gpus_where_there_are_none(mnm: Mnm, tmp_path: Path) -> None:
+    done = mnm("train", "--env", LINE, "--num-gpus", 1, "--output", tmp_path / "run")
+    assert_one_sentence(done)
+    assert "GPU" in done.err
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("fly",), "No such command 'fly'"),
+        (("--fly",), "No such option.*--fly"),
+        (("evaluate",), "[Mm]issing argument.*CHECKPOINT"),
+        (("evaluate", "no/such/folder"), "There is no checkpoint folder no/such/folder"),
+        (("evaluate", ".", "--episodes", "0"), "--episodes 0 is not valid"),
+        (("evaluate", ".", "--episodes", "few"), "--episodes"),
+        (("evaluate", ".", "--seed", "-1"), "--seed -1 is not valid"),
+        (("evaluate", "."), "is not a checkpoint of mnm"),
+    ],
+)
+def test_other_bad_input_gets_one_sentence(
+    words: tuple[str, ...],
+    sentence: str,
+    mnm: Mnm,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = mnm(*words)
+    assert_one_sentence(done)
+    assert pd.Series([done.err]).str.contains(sentence).all(), done.err
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("words", [("--help",), ("train", "--help"), ("evaluate", "--help")])
+def test_help_is_shown(words: tuple[str, ...], mnm: Mnm) -> None:
+    done = mnm(*words)
+    assert done.code == 0
+    assert done.err == ""
+    assert "Usage" in done.out
+
+
+def test_the_command_alone_shows_what_there_is(mnm: Mnm) -> None:
+    done = mnm()
+    assert "train" in done.out + done.err
+    assert "evaluate" in done.out + done.err
+    assert "mnm:  " not in done.err
+
+
+# Runs
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, Any]:
+    """A whole run with actors, in a process and on a Ray of its own, as a person types it."""
+    folder = tmp_path_factory.mktemp("runs") / "line"
+    words = [
+        *("train", "--env", LINE, "--algo", "mnm", "--steps", 120, "--evaluation-interval", 40),
+        *("--num-env-runners", 2, "--num-rollout-workers", 1, "--seed", 1),
+        *("--config", tiny, "--set", "max_weight_lag=40", "--output", folder),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("RAY_ADDRESS", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster.cli", *map(str, words)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return {"folder": folder, "out": done.stdout, "err": done.stderr}
+
+
+def test_a_run_leaves_all_its_files(finished: dict[str, Any]) -> None:
+    folder = finished["folder"]
+    found = set(os.listdir(folder))
+    assert {"progress.csv", "result.json", "learning_curve.png", "checkpoint", "summary.json"} <= (
+        found
+    )
+    assert [name for name in found if name.startswith("events.out.tfevents")]
+    assert matplotlib.image.imread(folder / "learning_curve.png").std() > 0.01
+    assert (folder / "checkpoint" / "task.json").is_file()
+    results = [json.loads(line) for line in (folder / "result.json").read_text().splitlines()]
+    progress = pd.read_csv(folder / "progress.csv")
+    assert len(progress) == len(results) == 3
+    assert np.isfinite(progress["evaluation/env_runners/episode_return_mean"]).all()
+    assert np.isfinite(progress["env_runners/episode_return_mean"]).all()
+
+
+def test_a_runs_summary_has_every_key_and_agrees_with_its_curve(finished: dict[str, Any]) -> None:
+    summary = json.loads((finished["folder"] / "summary.json").read_text())
+    progress = pd.read_csv(finished["folder"] / "progress.csv").iloc[-1]
+    assert set(summary) >= SUMMARY_KEYS
+    assert (summary["env"], summary["algo"], summary["seed"]) == (LINE, "mnm", 1)
+    assert summary["evaluation_episodes"] == 10
+    assert 0 < summary["evaluation_return_mean"] <= 10
+    assert summary["evaluation_return_std"] >= 0
+    steps, updates = summary["env_steps"], summary["updates"]
+    assert 120 <= steps < 120 + 40
+    assert steps == progress["num_env_steps_sampled_lifetime"]
+    assert updates == steps - TINY["num_random_steps"]
+    assert summary["updates_to_data_ratio"] == 1.0
+    assert summary["synthetic_transitions"] > 0
+    assert 0 < summary["weight_lag_max"] <= 40
+    assert summary["wall_seconds"] > 0
+
+
+def test_a_run_prints_plain_lines_and_no_noise(finished: dict[str, Any]) -> None:
+    out, err = finished["out"], finished["err"]
+    assert "\x1b" not in out
+    lines = [line for line in out.splitlines() if line.startswith("steps ")]
+    assert len(lines) == 3
+    assert all("return" in line and "time left" in line for line in lines)
+    assert str(finished["folder"]) in out.splitlines()[-1]
+    assert "Traceback" not in err
+    assert "Warning" not in err
+
+
+def test_evaluate_prints_json(finished: dict[str, Any], mnm: Mnm) -> None:
+    words = ("evaluate", finished["folder"] / "checkpoint", "--episodes", 4, "--seed", 7)
+    done = mnm(*words)
+    assert done.code == 0
+    assert done.err == ""
+    figures = json.loads(done.out)
+    assert {"return_mean", "return_std", "episodes"} <= set(figures)
+    assert figures["episodes"] == 4
+    assert 0 < figures["return_mean"] <= 10
+    assert mnm(*words).out == done.out
+
+
+def test_evaluate_refuses_a_checkpoint_of_another_task(
+    finished: dict[str, Any], mnm: Mnm
+) -> None:
+    done = mnm("evaluate", finished["folder"] / "checkpoint", "--env", f"{TASKS}:Plane-v0")
+    assert_one_sentence(done)
+    assert "is of another task" in done.err
+
+
+def test_evaluate_refuses_a_truncated_checkpoint(
+    finished: dict[str, Any], mnm: Mnm, tmp_path: Path
+) -> None:
+    weights = "learner_group/learner/rl_module/default_policy/module_state.pkl"
+    source = finished["folder"] / "checkpoint"
+    for name in ("task.json", weights):
+        copy = tmp_path / name.replace("/", "-")
+        for file in ("task.json", weights, *siblings(source, weights)):
+            content = (source / file).read_bytes()
+            (copy / file).parent.mkdir(parents=True, exist_ok=True)
+            (copy / file).write_bytes(content[: len(content) // 2] if file == name else content)
+        done = mnm("evaluate", copy)
+        assert_one_sentence(done)
+        assert "damaged" in done.err
+
+
+def siblings(root: Path, name: str) -> list[str]:
+    """The other files in a file's folder, relative to `root`."""
+    folder = (root / name).parent
+    files = [file for file in folder.iterdir() if file.is_file()]
+    return [str(file.relative_to(root)) for file in files if file != root / name]
+
+
+def train_in_driver(folder: Path, tiny: Path, *words: Any) -> tuple[Any, ...]:
+    """The words of the deterministic mode."""
+    return (
+        *("train", "--config", tiny, "--output", folder),
+        *("--num-env-runners", 0, "--num-rollout-workers", 0, *words),
+    )
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_same_job_twice_is_the_same_run(mnm: Mnm, tiny: Path, tmp_path: Path) -> None:
+    tables, weights = [], []
+    for name in ("first", "second"):
+        words = ("--env", LINE, "--steps", 80, "--evaluation-interval", 40, "--seed", 3)
+        done = mnm(*train_in_driver(tmp_path / name, tiny, *words))
+        assert done.code == 0, done.err
+        tables.append(pd.read_csv(tmp_path / name / "progress.csv"))
+        agent = tmp_path / name / "checkpoint" / "learner_group" / "learner" / "agent.pt"
+        weights.append(dict(torch.load(agent, weights_only=True)["networks"]))
+    returns = [column for column in tables[0] if "return" in column or "episode_len" in column]
+    assert len(returns) >= 6
+    pd.testing.assert_frame_equal(tables[0][returns], tables[1][returns], check_exact=True)
+    assert np.isfinite(tables[0]["evaluation/env_runners/episode_return_mean"]).all()
+    assert same_tensors(*weights)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_shift_that_leaves_a_reward_not_positive_names_value_and_setting(
+    mnm: Mnm, tiny: Path, tmp_path: Path
+) -> None:
+    words = ("--env", f"{TASKS}:Negative-v0", "--steps", 40, "--set", "reward_transform=shift")
+    done = mnm(*train_in_driver(tmp_path / "run", tiny, *words))
+    assert_one_sentence(done)
+    for part in ("-1.5", "not positive", "reward_shift"):
+        assert part in done.err
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_value_that_is_no_number_stops_the_run_and_the_last_checkpoint_stays(
+    mnm: Mnm, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_command, "CHECKPOINT_EVERY", 1)
+    words = ("--env", f"{TASKS}:BrokenAfterAWhile-v0", "--algo", "sac")
+    steps = ("--steps", 360, "--evaluation-interval", 90)
+    done = mnm(*train_in_driver(tmp_path / "run", tiny, *words, *steps))
+    assert_one_sentence(done)
+    assert "not finite" in done.err
+    assert "at real step" in done.err
+    evaluated = mnm("evaluate", tmp_path / "run" / "checkpoint", "--episodes", 2)
+    assert evaluated.code == 0, evaluated.err
+    assert json.loads(evaluated.out)["episodes"] == 2
+    assert not (tmp_path / "run" / "summary.json").exists()
