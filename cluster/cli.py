@@ -41,8 +41,10 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(error))
     except TyperException as error:
         # The subclasses for usage errors say which option is meant; the base has no such method.
-        message = getattr(error, "format_message", error.__str__)()
-        _fail(f"{' '.join(message.split())} (mnm --help lists what there is)")
+        message = " ".join(getattr(error, "format_message", error.__str__)().split())
+        if not message:  # `mnm` alone: the help has been printed
+            sys.exit(EXIT_USER_ERROR)
+        _fail(f"{message} (mnm --help lists what there is)")
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
     except (typer.Abort, KeyboardInterrupt):

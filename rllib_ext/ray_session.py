@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from rllib_ext.errors import UserError
 
+CONNECT_TIMEOUT_S = 10.0
 OBJECT_STORE_BYTES = 500_000_000  # of a Ray started here; weights and batches are small
 
 
@@ -35,8 +37,9 @@ def ray_session(request: PlacementGroupFactory) -> Iterator[None]:
         started = True
         if os.environ.get("RAY_ADDRESS"):
             try:
+                _check_reachable(os.environ["RAY_ADDRESS"])
                 ray.init(logging_level=logging.ERROR, log_to_driver=False)
-            except (ConnectionError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 raise UserError(
                     f"Cannot join the Ray cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: "
                     f"{first_line(error)}"
@@ -67,6 +70,13 @@ def ray_session(request: PlacementGroupFactory) -> Iterator[None]:
     finally:
         if started:
             ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Fails at once where nobody listens; Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
 def first_line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,6 @@ import torch
 import yaml
 
 from cluster import cli
-from rllib_ext import train_command
 from tests.mnm.small_cases import same_tensors
 from tests.rllib_ext.small_configs import TINY
 
@@ -179,7 +179,7 @@ def test_bad_input_of_train_gets_one_sentence_and_leaves_nothing(
     monkeypatch.chdir(tmp_path)
     done = mnm("train", *words, "--output", tmp_path / "run")
     assert_one_sentence(done)
-    assert pd.Series([done.err]).str.contains(sentence).all(), done.err
+    assert re.search(sentence, done.err), done.err
     assert os.listdir(tmp_path) == []
 
 
@@ -214,7 +214,7 @@ def test_gpus_where_there_are_none(mnm: Mnm, tmp_path: Path) -> None:
     [
         (("fly",), "No such command 'fly'"),
         (("--fly",), "No such option.*--fly"),
-        (("evaluate",), "[Mm]issing argument.*CHECKPOINT"),
+        (("evaluate",), "Missing argument .*checkpoint"),
         (("evaluate", "no/such/folder"), "There is no checkpoint folder no/such/folder"),
         (("evaluate", ".", "--episodes", "0"), "--episodes 0 is not valid"),
         (("evaluate", ".", "--episodes", "few"), "--episodes"),
@@ -232,7 +232,7 @@ def test_other_bad_input_gets_one_sentence(
     monkeypatch.chdir(tmp_path)
     done = mnm(*words)
     assert_one_sentence(done)
-    assert pd.Series([done.err]).str.contains(sentence).all(), done.err
+    assert re.search(sentence, done.err), done.err
     assert os.listdir(tmp_path) == []
 
 
@@ -334,9 +334,7 @@ def test_evaluate_prints_json(finished: dict[str, Any], mnm: Mnm) -> None:
     assert mnm(*words).out == done.out
 
 
-def test_evaluate_refuses_a_checkpoint_of_another_task(
-    finished: dict[str, Any], mnm: Mnm
-) -> None:
+def test_evaluate_refuses_a_checkpoint_of_another_task(finished: dict[str, Any], mnm: Mnm) -> None:
     done = mnm("evaluate", finished["folder"] / "checkpoint", "--env", f"{TASKS}:Plane-v0")
     assert_one_sentence(done)
     assert "is of another task" in done.err
@@ -404,9 +402,8 @@ def test_a_shift_that_leaves_a_reward_not_positive_names_value_and_setting(
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_value_that_is_no_number_stops_the_run_and_the_last_checkpoint_stays(
-    mnm: Mnm, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mnm: Mnm, tiny: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(train_command, "CHECKPOINT_EVERY", 1)
     words = ("--env", f"{TASKS}:BrokenAfterAWhile-v0", "--algo", "sac")
     steps = ("--steps", 360, "--evaluation-interval", 90)
     done = mnm(*train_in_driver(tmp_path / "run", tiny, *words, *steps))

@@ -323,7 +323,9 @@ class InProcess:
         self.flow = Flow(0)
         self.calls: list[Any] = []
 
-    def collect(self, policy: Any, vector_steps: int, first_step: int) -> tuple[list[str], int, str]:
+    def collect(
+        self, policy: Any, vector_steps: int, first_step: int
+    ) -> tuple[list[str], int, str]:
         self.calls.append(("collect", policy))
         reference = f"batch-0-{len(self.flow.rows)}"
         self.flow.rows[reference] = vector_steps
@@ -344,17 +346,20 @@ def test_without_actors_collecting_and_learning_take_turns() -> None:
     for _ in range(4):
         report = coordinator.turn()
         assert report is not None
-    assert both.calls == [
-        ("turn", []),
-        ("collect", None),
-        ("turn", ["batch-0-0"]),
-        ("collect", None),
-        ("turn", ["batch-0-1"]),
-        ("collect", ["policy-4"]),
-        ("turn", ["batch-0-2"]),
-        ("collect", ["policy-5"]),
-        ("turn", ["batch-0-3"]),
-    ][: len(both.calls)]
+    assert (
+        both.calls
+        == [
+            ("turn", []),
+            ("collect", None),
+            ("turn", ["batch-0-0"]),
+            ("collect", None),
+            ("turn", ["batch-0-1"]),
+            ("collect", ["policy-4"]),
+            ("turn", ["batch-0-2"]),
+            ("collect", ["policy-5"]),
+            ("turn", ["batch-0-3"]),
+        ][: len(both.calls)]
+    )
     assert seen == [f"batch-0-{index}" for index in range(4)]
     assert coordinator.counts.weight_lag_max == 10
 

@@ -80,9 +80,7 @@ def test_weights_are_put_once_a_turn(workers: int, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(learner_core.ray, "put", counting_put)
     report = core.turn(references, [])
     policies = [value for value in puts if isinstance(value, dict) and "action_center" in value]
-    models = [
-        value for value in puts if isinstance(value, dict) and "action_center" not in value
-    ]
+    models = [value for value in puts if isinstance(value, dict) and "action_center" not in value]
     requests = [value for value in puts if isinstance(value, RolloutRequest)]
     assert len(policies) == 1
     assert len(models) == (1 if workers else 0)
@@ -131,9 +129,7 @@ def test_cutting_leaves_out_nothing(rows: int, parts: int, sizes: list[int]) -> 
     starts = np.arange(rows, dtype=np.float32)[:, None]
     cut = cut_rollout_request(RolloutRequest(starts, 3, 2**62), parts)
     assert [len(part.start_observations) for part in cut] == sizes
-    np.testing.assert_array_equal(
-        np.concatenate([part.start_observations for part in cut]), starts
-    )
+    np.testing.assert_array_equal(np.concatenate([part.start_observations for part in cut]), starts)
     assert all(0 <= part.seed < 2**63 for part in cut)
 
 

@@ -464,9 +464,7 @@ def walk(value: Any) -> Iterator[Any]:
         yield from walk(vars(value))
 
 
-def test_a_turn_is_one_call_of_the_learner(
-    remote: Remote, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_turn_is_one_call_of_the_learner(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     algo, _ = remote
     manager = algo.coordinator.learner
     calls: list[str] = []

@@ -20,6 +20,7 @@ from tests.rllib_ext.small_configs import tiny_config
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
+
 def runner(worker_index: int = 0, envs: int = 1, **options: Any) -> MnMEnvRunner:
     """As RLlib makes one; index 0 is the local one."""
     hooks = options.pop("hooks", {})

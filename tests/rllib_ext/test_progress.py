@@ -29,9 +29,7 @@ def result(steps: int, updates: int = 0, **figures: float) -> dict[str, Any]:
     }
 
 
-def shown(
-    monkeypatch: pytest.MonkeyPatch, results: list[dict[str, Any]], terminal: bool
-) -> str:
+def shown(monkeypatch: pytest.MonkeyPatch, results: list[dict[str, Any]], terminal: bool) -> str:
     """What a display of `results` writes."""
     out = io.StringIO()
     monkeypatch.setattr(
