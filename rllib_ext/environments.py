@@ -30,7 +30,8 @@ def make_vector_env(config: AlgorithmConfig, context: EnvContext) -> gym.vector.
     """
     count = config.num_envs_per_env_runner
     mode = gym.VectorizeMode(config.gym_env_vectorize_mode)
-    make_one = partial(make_flat_env, config, context)
+    # Looked up here: a process of an AsyncVectorEnv cannot ask Ray for it.
+    make_one = partial(_make_flat_env, config.env, _creator(config), context)
     if mode == gym.VectorizeMode.SYNC:
         env: gym.vector.VectorEnv = gym.vector.SyncVectorEnv([make_one] * count)
     elif mode == gym.VectorizeMode.ASYNC:
@@ -153,14 +154,19 @@ def make_flat_env(config: AlgorithmConfig, context: EnvContext) -> gym.Env:
     Raises:
         ValueError: the environment cannot be made; one sentence.
     """
-    creator = _creator(config)
+    return _make_flat_env(config.env, _creator(config), context)
+
+
+def _make_flat_env(
+    name: str, creator: Callable[[EnvContext], gym.Env] | None, context: EnvContext
+) -> gym.Env:
     if creator is not None:
         env = creator(context)
     else:
         try:
-            env = gym.make(config.env, **context)
+            env = gym.make(name, **context)
         except (gym.error.Error, ImportError) as error:
-            raise ValueError(f"Cannot make the environment {config.env!r}: {error}") from error
+            raise ValueError(f"Cannot make the environment {name!r}: {error}") from error
     space = env.observation_space
     flattens = isinstance(space, gym.spaces.Dict | gym.spaces.Tuple)
     return FlattenObservation(env) if flattens else env

@@ -294,7 +294,7 @@ def test_joint_update_is_the_full_objective(
     else:
         assert after.stopping is not None
         stop = before.stopping(normaliser, *columns)
-        assert float(stop.std()) > 0.01
+        assert stop.detach().std() > 0.01
         target = stop * (log_reward - stop.log()) + (1 - stop) * (
             math.log(gamma) - (1 - stop).log() + weight * logit + following
         )
