@@ -70,7 +70,8 @@ class RewardTransform:
             if rewards[row] + self.shift <= 0:
                 raise ValueError(
                     f"The reward {rewards[row]:g} at real step {first_step + row} is not positive "
-                    f"with reward_shift={self.shift:g}: set reward_shift above {0.0 - rewards[row]:g}, "
+                    f"with reward_shift={self.shift:g}: set reward_shift above "
+                    f"{0.0 - rewards[row]:g}, "
                     'or reward_transform="exp".'
                 )
             if terminateds.any() and math.isinf(self.log_terminal_reward):

@@ -191,7 +191,7 @@ class Settings:
             and min(self.dynamics_weight_decay, default=-1.0) >= 0
             and len(self.dynamics_weight_decay) == len(self.dynamics_hidden_sizes) + 1,
             "dynamics_weight_decay",
-            "one value of at least 0 for each hidden layer of dynamics_hidden_sizes and one for the output",
+            "one value, 0 or more, for each layer of dynamics_hidden_sizes and one for the output",
         )
         require(
             _are_numbers(self.rollout_schedule)

@@ -146,8 +146,7 @@ def test_another_seed_gives_another_run() -> None:
 def test_values_that_are_not_numbers_stop_the_run_and_name_the_step() -> None:
     with built(tiny_config("sac", env_config={"nan_after": 25})) as algo:
         with pytest.raises(ValueError, match=r"not finite in .*observations at real step (2\d)\b"):
-            for _ in range(3):
-                algo.train()
+            algo.train()
         assert len(replay_of(algo)) <= 25
 
 
@@ -168,7 +167,7 @@ def test_the_module_has_the_learners_weights_and_scale() -> None:
         own = {name: value for name, value in weights.items() if name.startswith("policy.")}
         assert same_tensors(state, own)
         actions = module.forward_inference({Columns.OBS: 100 * torch.randn(200, 3)})
-        assert LOW <= actions[Columns.ACTIONS].min()
+        assert actions[Columns.ACTIONS].min() >= LOW
         assert actions[Columns.ACTIONS].max() <= HIGH
         assert algo.train()["training_iteration"] == 2
 
@@ -298,7 +297,7 @@ def test_the_saved_policy_is_an_rl_module_of_the_right_scale(saved: dict[str, An
     state = {f"policy.{name}": value for name, value in module.policy.state_dict().items()}
     assert all(torch.equal(value, saved["weights"][name]) for name, value in state.items())
     actions = module.forward_inference({Columns.OBS: 100 * torch.randn(200, 3)})[Columns.ACTIONS]
-    assert LOW <= actions.min()
+    assert actions.min() >= LOW
     assert actions.max() <= HIGH
     assert actions.abs().max() > 1.0, "on the scale of -1 to 1"
 
@@ -384,7 +383,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused(
         agent.unlink()
     else:
         (copy / "task.json").unlink()
-    with pytest.raises(ValueError, match="could not be .* restored|not a whole checkpoint"):
+    with pytest.raises(ValueError, match=r"could not be .* restored|not a whole checkpoint"):
         other.restore_from_path(str(copy))
 
 
@@ -545,10 +544,11 @@ def test_a_remote_learner_refuses_what_does_not_fit_and_can_be_used_again(
     check_result(algo.train(), ratio=1.0)
     (copy / COMPONENT_LEARNER_GROUP / COMPONENT_LEARNER / "agent.pt").unlink()
     (copy / "task.json").write_text(json.dumps(task))
-    with pytest.raises(ValueError, match="could not be .* restored"):
+    with pytest.raises(ValueError, match=r"could not be .* restored"):
         algo.restore_from_path(str(copy))
     before = algo.coordinator.counts.steps_returned
-    algo.training_step()
+    for _ in range(8):
+        algo.training_step()
     assert algo.coordinator.counts.steps_returned > before, "the flow stands still"
     algo.restore_from_path(str(saved["path"]))
     assert same_tensors(weights_of(algo), saved["weights"])

@@ -12,6 +12,7 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 import torch
+from ray.exceptions import RayTaskError
 
 from mnm import Settings
 from rllib_ext.errors import UserError, root_cause
@@ -174,11 +175,7 @@ def test_a_film_that_cannot_be_written_gets_one_sentence(checkpoint: Path, name:
 
 def test_the_root_cause_is_found_under_wrappings() -> None:
     cause = ValueError("the reason")
-    try:
-        try:
-            raise cause
-        except ValueError as error:
-            raise RuntimeError("outer") from error
-    except RuntimeError as outer:
-        assert root_cause(outer) is cause
+    outer = RuntimeError("outer")
+    outer.__cause__ = RayTaskError("method", "Traceback", cause)
+    assert root_cause(outer) is cause
     assert root_cause(cause) is cause

@@ -1,4 +1,4 @@
-"""Tests of MnM under Ray Tune: the pool is part of the trial's placement group, results are kept."""
+"""Tests of MnM under Ray Tune: the trial's placement group holds the pool, results are kept."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_tuner_runs_it_with_the_pool_counted(tmp_path: Path) -> None:
     )
     (result,) = tuner.fit()
     assert result.error is None
-    assert [{"CPU": 1.0}] * 3 == list(bundles.seen[0].values())
+    assert list(bundles.seen[0].values()) == [{"CPU": 1.0}] * 3
     metrics = result.metrics
     assert metrics["num_env_steps_sampled_lifetime"] >= 160
     assert metrics["num_synthetic_transitions_lifetime"] > 0
