@@ -4,7 +4,6 @@ The return reaches 1000, the most there is, in about five minutes on one core.
 """
 
 import gymnasium
-import numpy as np
 
 from mnm import Agent, Settings, TaskSpaces, Transitions
 from mnm.terminations import known_termination
@@ -38,14 +37,16 @@ def train(steps: int = 2500, seed: int = 0, **changes: object) -> list[float]:
         explore = step < settings.num_random_steps
         action = box.sample() if explore else agent.act(observation[None])[0]
         following, reward, terminated, truncated, _ = environment.step(action)
-        ends = (terminated, truncated)
-        row = (observation, action, reward, following, *ends, len(returns), length)
-        agent.ingest(Transitions(*(np.array([value]) for value in row)))
+        agent.ingest(
+            Transitions.single(
+                observation, action, reward, following, terminated, truncated, len(returns), length
+            )
+        )
         agent.learn()
 
         observation, length = following, length + 1
         returns[-1] += reward
-        if any(ends):
+        if terminated or truncated:
             print(f"step {step + 1}: return {returns[-1]:.0f}")
             observation, _ = environment.reset()
             returns, length = [*returns, 0.0], 0

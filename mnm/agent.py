@@ -315,9 +315,9 @@ class Agent:
                 "restore with the settings it was made with."
             ) from error
         for name, optimizer in self.joint_update.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            _load_optimizer(optimizer, state["optimizers"][name])
         if self.fitter is not None:
-            self.fitter.optimizer.load_state_dict(state["fit_optimizer"])
+            _load_optimizer(self.fitter.optimizer, state["fit_optimizer"])
             self.fitter.fits = state["counters"]["fits"]
         if "replay" in state:
             self.replay.load_state_dict(state["replay"])
@@ -350,6 +350,14 @@ class Agent:
         self.networks.critics.set_output_bias(value)
         self.networks.target_critics.set_output_bias(value)
         self._critics_biased = True
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Takes over an optimizer's moments; its learning rates stay those of the settings."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 def check_finite(transitions: Transitions, first_step: int) -> None:

@@ -100,9 +100,11 @@ class ReplayBuffer:
         return self._gather(drawn * HOLDOUT_PERIOD + HOLDOUT_PERIOD - 1)
 
     def holdout(self, most: int) -> Batch:
-        """Up to `most` held-out rows, the first in slot order."""
-        slots = torch.arange(HOLDOUT_PERIOD - 1, self.size, HOLDOUT_PERIOD, device=self.device)
-        return self._gather(slots[:most])
+        """Up to `most` held-out rows, spread evenly over the buffer."""
+        held_out = self.size // HOLDOUT_PERIOD
+        count = min(most, held_out)
+        drawn = torch.arange(count, device=self.device) * held_out // max(count, 1)
+        return self._gather(drawn * HOLDOUT_PERIOD + HOLDOUT_PERIOD - 1)
 
     def training_slots(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Random slots of rows that are not held out, for `rows_at`."""

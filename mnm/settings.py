@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
-from math import floor
+from math import floor, isfinite
 from typing import Any, Literal, get_args
 
 Algorithm = Literal["sac", "mbpo", "mnm-approx", "mnm"]
@@ -169,6 +169,12 @@ class Settings:
         for name in ("target_entropy", "classifier_reward_weight"):
             value = getattr(self, name)
             require(value == "auto" or _is_number(value), name, 'a number or "auto"')
+        weight = self.classifier_reward_weight
+        require(
+            weight == "auto" or weight >= 0,
+            "classifier_reward_weight",
+            'a number of at least 0 or "auto"',
+        )
         for name, (low, high, allowed) in RANGES.items():
             value = getattr(self, name)
             require(_is_number(value) and low <= value <= high, name, allowed)
@@ -194,12 +200,13 @@ class Settings:
             "one value, 0 or more, for each layer of dynamics_hidden_sizes and one for the output",
         )
         require(
-            _are_numbers(self.rollout_schedule)
+            isinstance(self.rollout_schedule, tuple)
+            and all(_is_whole(item) for item in self.rollout_schedule)
             and len(self.rollout_schedule) == 4
             and self.rollout_schedule[0] <= self.rollout_schedule[1]
             and min(self.rollout_schedule[2:]) >= 1,
             "rollout_schedule",
-            "(first step, last step, length before, length after) with lengths of at least 1",
+            "(first step, last step, length before, length after), the lengths at least 1",
         )
         require(
             self.terminal_reward is None
@@ -210,7 +217,7 @@ class Settings:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _is_whole(value: Any) -> bool:
@@ -227,7 +234,7 @@ _NOT_NEGATIVE = (0.0, _INFINITY, "zero or a positive number")
 _SHARE = (0.0, 1.0, "a number from 0 to 1")
 
 RANGES: dict[str, tuple[float, float, str]] = {
-    "gamma": (0.0, 1.0, "a discount from 0 to below 1"),
+    "gamma": (1e-12, 1.0, "a discount above 0 and below 1"),
     "tau": _SHARE,
     "actor_lr": _POSITIVE,
     "critic_lr": _POSITIVE,
@@ -256,7 +263,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
 INTEGERS: dict[str, int] = {
     "batch_size": 1,
     "num_random_steps": 0,
-    "replay_capacity": 1,
+    "replay_capacity": 10,
     "ensemble_size": 1,
     "num_elites": 1,
     "dynamics_batch_size": 1,

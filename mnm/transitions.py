@@ -39,6 +39,29 @@ class Transitions:
         return Transitions(*(getattr(self, name)[rows] for name in COLUMNS))
 
     @staticmethod
+    def single(
+        observation: np.ndarray,
+        action: np.ndarray,
+        reward: float,
+        next_observation: np.ndarray,
+        terminated: bool,
+        truncated: bool,
+        episode_id: int = 0,
+        step: int = 0,
+    ) -> Transitions:
+        """One transition, from what `env.step` returns: observations [obs], action [act]."""
+        return Transitions(
+            np.asarray(observation, dtype=np.float32)[None],
+            np.asarray(action, dtype=np.float32)[None],
+            np.array([reward], dtype=np.float32),
+            np.asarray(next_observation, dtype=np.float32)[None],
+            np.array([terminated]),
+            np.array([truncated]),
+            np.array([episode_id], dtype=np.int64),
+            np.array([step], dtype=np.int64),
+        )
+
+    @staticmethod
     def concatenate(batches: Sequence[Transitions]) -> Transitions:
         """All rows of `batches`, in order."""
         return Transitions(

@@ -427,3 +427,11 @@ def test_settings_of_all_four_build_one_class() -> None:
     assert {type(agent.joint_update) for agent in agents} == {type(agents[0].joint_update)}
     changed = replace(agents[0].settings, algo="mbpo")
     assert Agent(SPACES, changed, seed=0).networks.dynamics is not None
+
+
+def test_restored_optimizers_take_the_learning_rates_of_the_settings() -> None:
+    source, target = small_agent("mnm"), small_agent("mnm", critic_lr=1e-5, dynamics_lr=2e-5)
+    target.load_state_dict(source.state_dict())
+    assert target.joint_update.optimizers["critics"].param_groups[0]["lr"] == 1e-5
+    assert target.fitter is not None
+    assert {group["lr"] for group in target.fitter.optimizer.param_groups} == {2e-5}

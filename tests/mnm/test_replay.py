@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer
 from mnm.transitions import COLUMNS, Transitions
+from tests.mnm.small_cases import random_transitions
 
 
 def numbered(first: int, count: int) -> Transitions:
@@ -186,3 +187,12 @@ def test_same_capacity_restores_slot_by_slot(history: list[int], capacity: int) 
     restored.load_state_dict(buffer.state_dict())
     assert restored.position == buffer.position
     assert torch.equal(restored.all_rows().rewards, buffer.all_rows().rewards)
+
+
+def test_holdout_is_spread_over_the_whole_buffer() -> None:
+    buffer = ReplayBuffer(1000, 2, 1, "cpu")
+    rows = random_transitions(1000)
+    buffer.append(rows)
+    some = buffer.holdout(10).observations
+    expected = torch.as_tensor(rows.observations[np.arange(10) * 100 + 9])
+    torch.testing.assert_close(some, expected)
