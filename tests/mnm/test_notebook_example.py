@@ -77,4 +77,4 @@ def test_example_is_short_and_needs_no_ray() -> None:
             else [alias.name for alias in node.names]
         )
     }
-    assert imported == {"gymnasium", "numpy", "mnm"}
+    assert imported == {"gymnasium", "mnm"}
