@@ -148,7 +148,11 @@ class Coordinator:
         self._failures_in_a_row = 0
 
     def start(self) -> TurnReport:
-        """Has the learner publish its present weights, new or restored."""
+        """Has the learner publish its present weights, new or restored.
+
+        Batches that still wait are dropped: they belong to what was there before a restore.
+        """
+        self._collected, self._imagined = [], []
         if self.learner is None:
             assert self.local_learner is not None
             report = self.local_learner.turn([], [])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import imageio.v2 as imageio
 import numpy as np
 import torch
@@ -139,28 +139,32 @@ def evaluate_checkpoint(
 def _film(config: MnMConfig, context: EnvContext, module: Any, seed: int, video: Path) -> None:
     """Writes the first episode as a film."""
     try:
-        env = make_flat_env(config, EnvContext({**context, "render_mode": "rgb_array"}, 0))
-        observation, _ = env.reset(seed=seed)
-        frames: list[Any] = [env.render()]
-        ended = False
-        while not ended:
-            inputs = torch.as_tensor(observation, dtype=torch.float32)[None]
-            action = module.policy.deterministic(inputs)[0].detach().numpy()
-            observation, _, terminated, truncated, _ = env.step(action)
-            frames.append(env.render())
-            ended = terminated or truncated
-        rate = env.metadata.get("render_fps", 30)
-        env.close()
-        imageio.mimwrite(video, frames, fps=rate, macro_block_size=None)
-    except (
-        gym.error.Error,
-        OSError,
-        RuntimeError,
-        ValueError,
-        ImportError,
-        AttributeError,
-    ) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of GL libraries that are tried in turn
+            frames, rate = _frames(config, context, module, seed)
+        # Pillow, which writes GIF, takes milliseconds a frame; ffmpeg takes frames a second.
+        timing = {"duration": 1000 / rate} if video.suffix == ".gif" else {"fps": rate}
+        imageio.mimwrite(video, frames, **timing)
+    except Exception as error:  # MuJoCo, its GL libraries and film writers have kinds of their own
         raise UserError(
             f"No film could be written to {video}: {error} (without a screen MuJoCo needs "
             "MUJOCO_GL=osmesa or egl and that library)."
         ) from error
+
+
+def _frames(
+    config: MnMConfig, context: EnvContext, module: Any, seed: int
+) -> tuple[list[Any], float]:
+    """Pictures of the first episode, and how many make a second."""
+    env = make_flat_env(config, EnvContext({**context, "render_mode": "rgb_array"}, 0))
+    observation, _ = env.reset(seed=seed)
+    frames: list[Any] = [env.render()]
+    ended = False
+    while not ended:
+        inputs = torch.as_tensor(observation, dtype=torch.float32)[None]
+        action = module.policy.deterministic(inputs)[0].detach().numpy()
+        observation, _, terminated, truncated, _ = env.step(action)
+        frames.append(env.render())
+        ended = terminated or truncated
+    env.close()
+    return frames, env.metadata.get("render_fps", 30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+import ray
 import torch
 import yaml
 
@@ -200,13 +202,40 @@ def test_an_output_folder_that_holds_a_run_is_left_alone(mnm: Mnm, tmp_path: Pat
     assert (tmp_path / "progress.csv").read_text() == "old\n"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPUs")
 @pytest.mark.usefixtures("local_ray")
-def test_gpus_where_there_are_none(mnm: Mnm, tmp_path: Path) -> None:
-    done = mnm("train", "--env", LINE, "--num-gpus", 1, "--output", tmp_path / "run")
+@pytest.mark.parametrize("where", ["this machine", "the Ray cluster"])
+def test_gpus_where_there_are_none(
+    where: str, mnm: Mnm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than any machine has; no Ray is started to find that out, and one that runs is asked."""
+    if where == "this machine":
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        monkeypatch.setattr(ray, "init", no_start)
+        monkeypatch.setattr(ray, "shutdown", no_start)
+    done = mnm("train", "--env", LINE, "--num-gpus", 1000, "--output", tmp_path / "run")
     assert_one_sentence(done)
-    assert "GPU" in done.err
+    assert "1000 GPU(s) are asked for" in done.err
+    assert where in done.err
     assert os.listdir(tmp_path) == []
+
+
+def test_a_cluster_that_does_not_answer_is_named(
+    mnm: Mnm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as listener:  # a port of this machine that nobody listens on
+        listener.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", no_start)
+    done = mnm("train", "--env", LINE, "--output", tmp_path / "run")
+    assert_one_sentence(done)
+    assert f"Cannot join the Ray cluster at RAY_ADDRESS={address}" in done.err
+    assert os.listdir(tmp_path) == []
+
+
+def no_start(*arguments: Any, **options: Any) -> None:
+    pytest.fail("Ray is started or stopped in vain")
 
 
 @pytest.mark.parametrize(
