@@ -85,10 +85,7 @@ class Agent:
             inputs = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
             if deterministic:
                 return self.networks.policy.deterministic(inputs).cpu().numpy()
-            noise = torch.randn(
-                len(inputs), self.spaces.action_dim, generator=self.generator, device=self.device
-            )
-            return self.networks.policy.sample(inputs, noise)[0].cpu().numpy()
+            return self.networks.policy.explore(inputs, self.generator).cpu().numpy()
 
     def ingest(self, transitions: Transitions) -> None:
         """Takes in real transitions.

@@ -70,13 +70,7 @@ def imagined_bounds(
     for reward_weight, ratio_weight in zip(
         reward_weights.tolist(), ratio_weights.tolist(), strict=True
     ):
-        noise = torch.randn(
-            len(observations),
-            policy.action_center.numel(),
-            generator=generator,
-            device=observations.device,
-        )
-        actions, _ = policy.sample(observations, noise)
+        actions = policy.explore(observations, generator)
         following, predicted = dynamics.sample(observations, actions, generator, members)
         logit = classifier(classifier.inputs(dynamics.normaliser, observations, actions, following))
         log_reward, _ = rewards.log_predicted(predicted)

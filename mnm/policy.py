@@ -73,6 +73,12 @@ class TanhGaussianPolicy(nn.Module):
         log_density = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
         return self.scale(torch.tanh(unsquashed)), (log_density - log_slope).sum(-1)
 
+    def explore(self, observations: Tensor, generator: torch.Generator) -> Tensor:
+        """Sampled actions [N, act] in the environment's units; `generator` on the same device."""
+        shape = (len(observations), self.action_center.numel())
+        noise = torch.randn(shape, generator=generator, device=observations.device)
+        return self.sample(observations, noise)[0]
+
     def deterministic(self, observations: Tensor) -> Tensor:
         """Actions [N, act] at the mode of the Gaussian, in the environment's units."""
         return self.scale(torch.tanh(self.distribution(observations)[0]))

@@ -60,13 +60,7 @@ def branched_rollout(
     rows = torch.arange(len(observations), device=observations.device)
     parts: list[Transitions] = []
     for step in range(length):
-        noise = torch.randn(
-            len(observations),
-            policy.action_center.numel(),
-            generator=generator,
-            device=observations.device,
-        )
-        actions, _ = policy.sample(observations, noise)
+        actions = policy.explore(observations, generator)
         next_observations, rewards = dynamics.sample(observations, actions, generator, members)
         ended = dynamics.termination(observations, actions, next_observations) > 0.5
         terminateds = ended.cpu().numpy()

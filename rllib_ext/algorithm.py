@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,8 @@ from mnm.statistics import statistics
 from rllib_ext.bound_summary import NO_ESTIMATE, bound_summary
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces, resolve_termination, task_spaces
+
+logger = logging.getLogger(__name__)
 
 BOUND_EPISODES = 20  # real ones for the log return beside the bound
 TASK_FILE = "task.json"  # beside a checkpoint: which task and algorithm it is of
@@ -53,6 +56,7 @@ class MnM(Algorithm):
     def setup(self, config: MnMConfig) -> None:
         """Builds the pool, then RLlib's runners and learner, and publishes the first weights."""
         spaces = probe_spaces(config)
+        _warn_if_too_large(config)
         # Before RLlib's own actors: its learner takes any free bundle of the placement group.
         self.pool = self._build_pool(config, spaces)
         super().setup(config)
@@ -247,6 +251,26 @@ class MnM(Algorithm):
         }
         for name, value in totals.items():
             log(name, value, reduce="item")
+
+
+def _warn_if_too_large(config: MnMConfig) -> None:
+    """Says so where Ray has too few CPUs for the actors: they would wait for ever without a word.
+
+    Under Tune the placement group has seen to it.
+    """
+    if ray.util.get_current_placement_group() is not None:
+        return
+    bundles = MnM.default_resource_request(config).bundles[1:]  # the first is this process
+    needed = sum(bundle.get("CPU", 0) for bundle in bundles)
+    there = ray.cluster_resources().get("CPU", 0)
+    if needed > there:
+        logger.warning(
+            "The actors of this config need %g CPUs and Ray has %g: unless the cluster grows they "
+            "wait for ever; start Ray with ray.init(num_cpus=%d) or ask for fewer actors.",
+            needed,
+            there,
+            needed,
+        )
 
 
 def rollout_worker_bundle(config: MnMConfig) -> dict[str, float]:

@@ -71,7 +71,6 @@ class MnMConfig(AlgorithmConfig):
         from rllib_ext.env_runner import MnMEnvRunner  # imports torch policies: keep it late
 
         self.env_runner_cls = MnMEnvRunner
-        self.num_learners = 1
         self.rollout_fragment_length = 10
         self.min_sample_timesteps_per_iteration = 250
         self.min_time_s_per_iteration = None

@@ -143,7 +143,9 @@ def _film(config: MnMConfig, context: EnvContext, module: Any, seed: int, video:
             warnings.simplefilter("ignore")  # of GL libraries that are tried in turn
             frames, rate = _frames(config, context, module, seed)
         # Pillow, which writes GIF, takes milliseconds a frame; ffmpeg takes frames a second.
-        timing: dict[str, Any] = {"duration": 1000 / rate} if video.suffix == ".gif" else {"fps": rate}
+        timing: dict[str, Any] = (
+            {"duration": 1000 / rate} if video.suffix == ".gif" else {"fps": rate}
+        )
         imageio.mimwrite(video, frames, **timing)
     except Exception as error:  # MuJoCo, its GL libraries and film writers have kinds of their own
         raise UserError(
