@@ -12,7 +12,9 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from mnm import Settings
 from mnm.settings import Algorithm, Bound, RewardTransformName
+from rllib_ext.env_runner import MnMEnvRunner
 from rllib_ext.environments import resolve_termination
+from rllib_ext.learner import MnMLearner
 from rllib_ext.rl_modules import WORLD_MODULE_ID, PolicyModule, WorldModule
 
 SETTING_NAMES = tuple(field.name for field in fields(Settings))
@@ -51,6 +53,10 @@ class MnMConfig(AlgorithmConfig):
     Every setting of `training` that is left alone takes the preset of its algorithm
     (`mnm.Settings.preset`). `settings()` gives the resolved ones. For the values tuned to a task
     see `rllib_ext.tuned.tuned_config`.
+
+    As in RLlib the learner runs in the driver unless `.learners(num_learners=1)` makes it an actor,
+    as `mnm train` does; only then does collecting overlap with learning, and no row passes through
+    the driver.
     """
 
     # RLlib's base class has a retired property of this name; a plain attribute takes its place.
@@ -67,9 +73,6 @@ class MnMConfig(AlgorithmConfig):
         self.num_gpus_per_rollout_worker = 0.0
         self.max_weight_lag: int | str = "auto"
         self.termination: Callable[..., Any] | str = "auto"
-
-        from rllib_ext.env_runner import MnMEnvRunner  # imports torch policies: keep it late
-
         self.env_runner_cls = MnMEnvRunner
         self.rollout_fragment_length = 10
         self.min_sample_timesteps_per_iteration = 250
@@ -337,8 +340,6 @@ class MnMConfig(AlgorithmConfig):
 
     def get_default_learner_class(self) -> type:
         """The learner of all four algorithms."""
-        from rllib_ext.learner import MnMLearner
-
         return MnMLearner
 
     def _refuse_what_would_be_ignored(self) -> None:

@@ -209,7 +209,8 @@ def run(
     """Runs one trial in `folder` and returns its summary.
 
     Raises:
-        UserError: the environment or the learner refused the data; the last checkpoint stays.
+        UserError: the environment or the learner refused the data, and the last checkpoint stays;
+            or the run was stopped before it had one.
     """
     started = time.monotonic()
     # What a trial raises is reported below, in one sentence or whole; Tune's log would repeat it.
@@ -233,6 +234,7 @@ def run(
         ),
     )
     result = tuner.fit()[0]
+    checkpoint = None
     if result.checkpoint is not None:
         checkpoint = keep_checkpoint(folder, Path(result.checkpoint.path))
     if result.error is not None:
@@ -242,6 +244,10 @@ def run(
         if isinstance(cause, ValueError):
             raise UserError(first_line(cause)) from result.error
         raise result.error
+    if checkpoint is None:
+        raise UserError(
+            "The run was stopped before its first evaluation: there is nothing to evaluate."
+        )
     evaluation = evaluate_checkpoint(checkpoint, FINAL_EPISODES, FINAL_SEED + (config.seed or 0))
     metrics = result.metrics
     summary = {

@@ -251,7 +251,8 @@ def test_a_termination_path_and_a_function_are_taken() -> None:
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_the_resource_request_counts_the_pool(workers: int) -> None:
-    config = plain().env_runners(num_env_runners=2).training(num_rollout_workers=workers)
+    config = plain().env_runners(num_env_runners=2).learners(num_learners=1)
+    config.training(num_rollout_workers=workers)
     request = MnM.default_resource_request(config)
     assert len(request.bundles) == 1 + 2 + 1 + workers
     assert request.required_resources == {"CPU": 4.0 + workers}
