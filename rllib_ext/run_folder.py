@@ -69,9 +69,9 @@ def draw_learning_curve(folder: Path, title: str) -> None:
         (TRAINING_RETURN_COLUMN, "training episodes", "#9aa5b1", ""),
         (RETURN_COLUMN, "evaluation", "#1f5fa8", "o"),
     ):
-        if column in progress:
-            steps = progress[STEPS_COLUMN]
-            axes.plot(steps, progress[column], label=label, color=color, marker=marker)
+        if column in progress:  # an iteration in which no episode ended has no training return
+            rows = progress[[STEPS_COLUMN, column]].dropna()
+            axes.plot(*rows.to_numpy().T, label=label, color=color, marker=marker)
     axes.set(xlabel="real environment steps", ylabel="episode return", title=title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
