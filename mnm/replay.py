@@ -94,11 +94,6 @@ class ReplayBuffer:
         """`count` rows drawn from those that are not held out."""
         return self._gather(self.training_slots((count,), generator))
 
-    def sample_holdout(self, count: int, generator: torch.Generator) -> Batch:
-        """`count` rows drawn from the held-out tenth; needs at least ten rows in the buffer."""
-        drawn = self._draw(self.size // HOLDOUT_PERIOD, (count,), generator)
-        return self._gather(drawn * HOLDOUT_PERIOD + HOLDOUT_PERIOD - 1)
-
     def holdout(self, most: int) -> Batch:
         """Up to `most` held-out rows, spread evenly over the buffer."""
         held_out = self.size // HOLDOUT_PERIOD
