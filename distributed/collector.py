@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 import gymnasium as gym
 import numpy as np
 
+from distributed.row_block import RowBlock
+from distributed.vector_env import LeanSyncVectorEnv, step_into
 from mnm import Transitions
 from mnm.policy import NumpyPolicy
 
@@ -92,6 +95,9 @@ class Collector:
                 "last observation of an episode is not lost."
             )
         self.env = env
+        self._step_into = (
+            env.step_into if isinstance(env, LeanSyncVectorEnv) else partial(step_into, env)
+        )
         self.observer = observer
         self.policy: NumpyPolicy | None = None
         # Streams of their own for the noise and for the environments, in every collector.
@@ -143,8 +149,9 @@ class Collector:
         act = self._actor(action_mode)
         while (shares > run.ended).any():
             run.advance(act, counted=shares > run.ended)
+        collected = run.collected()
         self.reset()
-        return run.collected()
+        return collected
 
     def run_cut_episodes(self, episodes: int, longest: int) -> list[CutEpisode]:
         """Starts of at least `episodes` fresh episodes under the stochastic policy.
@@ -218,66 +225,6 @@ class Collector:
             self.observer.on_reset(index, observation)
 
 
-class _Block:
-    """Rows of up to `capacity` vector steps, in arrays [capacity, N, ...] filled in place.
-
-    Args:
-        observations: [N, obs] before the first step.
-        episode_ids: [N] of the open episodes.
-        steps: [N] steps made in them.
-        action_dim: width of an action.
-        capacity: vector steps.
-    """
-
-    def __init__(
-        self,
-        observations: np.ndarray,
-        episode_ids: np.ndarray,
-        steps: np.ndarray,
-        action_dim: int,
-        capacity: int,
-    ) -> None:
-        count, width = observations.shape
-        self.capacity = capacity
-        self.filled = 0
-        # One more than the steps: what follows a step is what comes before the next one.
-        self.observations = np.empty((capacity + 1, count, width), np.float32)
-        self.observations[0] = observations
-        self.actions = np.empty((capacity, count, action_dim), np.float32)
-        self.rewards = np.empty((capacity, count), np.float32)
-        self.terminateds = np.empty((capacity, count), bool)
-        self.truncateds = np.empty((capacity, count), bool)
-        self.episode_ids = np.empty((capacity + 1, count), np.int64)
-        self.episode_ids[:] = episode_ids
-        self.steps = steps + np.arange(capacity + 1)[:, None]
-        self._dropped: list[tuple[int, int]] = []
-
-    def open_episode(self, row: int, index: int, episode_id: int) -> None:
-        """Drops `row` of environment `index`, a reset; its next row is the episode's first."""
-        self._dropped.append((row, index))
-        self.episode_ids[row + 1 :, index] = episode_id
-        self.steps[row + 1 :, index] = np.arange(self.capacity - row)
-
-    def transitions(self) -> Transitions:
-        """The rows, step by step; they share the block's memory where none was dropped."""
-        made = slice(self.filled)
-        columns = (
-            self.observations[made],
-            self.actions[made],
-            self.rewards[made],
-            self.observations[1 : self.filled + 1],
-            self.terminateds[made],
-            self.truncateds[made],
-            self.episode_ids[made],
-            self.steps[made],
-        )
-        if not self._dropped:
-            return Transitions(*(c.reshape(-1, *c.shape[2:]) for c in columns))
-        kept = np.ones(self.rewards[made].shape, dtype=bool)
-        kept[tuple(zip(*self._dropped, strict=True))] = False
-        return Transitions(*(column[kept] for column in columns))
-
-
 class _Run:
     """The rows of one call of a collector, in blocks of `block_steps` vector steps."""
 
@@ -285,7 +232,7 @@ class _Run:
         self.collector = collector
         self.ended = np.zeros(collector.env.num_envs, dtype=np.int64)
         self._block_steps = block_steps
-        self._blocks: list[_Block] = []
+        self._blocks: list[RowBlock] = []
         self._returns: list[float] = []
         self._lengths: list[int] = []
         if collector._observations is None:
@@ -306,34 +253,37 @@ class _Run:
             counted: [N] whose ended episodes count; None: all.
         """
         own = self.collector
-        step, observer = own.env.step, own.observer
+        step_into, observer = own._step_into, own.observer
         while vector_steps > 0:
             if self._block.filled == self._block.capacity:
                 self._keep_open_episodes()
                 self._block = self._next_block()
             block = self._block
-            observations = block.observations
-            rows = range(block.filled, min(block.filled + vector_steps, block.capacity))
-            for row in rows:
-                actions = act(observations[row])
-                following, rewards, terminateds, truncateds, _ = step(actions)
-                # Into the block at once: the environment may use its arrays again.
-                observations[row + 1] = following
-                block.actions[row] = actions
-                block.rewards[row] = rewards
-                block.terminateds[row] = terminateds
-                block.truncateds[row] = truncateds
+            first = block.filled
+            block.filled = min(first + vector_steps, block.capacity)
+            made = slice(first, block.filled)
+            for row, before, after, actions, rewards, terminateds, truncateds in zip(
+                range(first, block.filled),
+                block.observations[made],
+                block.observations[first + 1 : block.filled + 1],
+                block.actions[made],
+                block.rewards[made],
+                block.terminateds[made],
+                block.truncateds[made],
+                strict=True,
+            ):
+                actions[:] = act(before)
+                ended = step_into(actions, after, rewards, terminateds, truncateds)
                 own._returns += rewards
                 if observer is not None:
-                    self._tell(observer, row, rewards)
-                if own._resetting or np.count_nonzero(terminateds) or np.count_nonzero(truncateds):
+                    self._tell(observer, row)
+                if ended or own._resetting:
                     self._open_and_end_episodes(row, counted)
-            block.filled = rows.stop
-            vector_steps -= len(rows)
+            vector_steps -= block.filled - first
 
-    def _tell(self, observer: StepObserver, row: int, rewards: np.ndarray) -> None:
+    def _tell(self, observer: StepObserver, row: int) -> None:
         own, block = self.collector, self._block
-        for i, reward in enumerate(rewards.tolist()):
+        for i, reward in enumerate(block.rewards[row].tolist()):
             if i not in own._resetting:
                 observer.on_step(
                     i,
@@ -363,10 +313,10 @@ class _Run:
                 self._returns.append(float(own._returns[i]))
                 self._lengths.append(int(block.steps[row, i]) + 1)
 
-    def _next_block(self) -> _Block:
+    def _next_block(self) -> RowBlock:
         own = self.collector
         assert own._observations is not None
-        block = _Block(
+        block = RowBlock(
             own._observations, own._episode_ids, own._steps, len(own._low), self._block_steps
         )
         # If an environment fails from here on, the next run starts new episodes.

@@ -22,22 +22,58 @@ class LeanSyncVectorEnv(gym.vector.SyncVectorEnv):
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env]]) -> None:
         super().__init__(env_fns, copy=False)
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Steps every environment; one whose episode has ended is reset instead.
 
         Args:
             actions: [N, act].
         """
-        observations, rewards = self._observations, self._rewards
-        terminateds, truncateds = self._terminations, self._truncations
+        observations: Any = self._observations
+        ends = self._terminations, self._truncations
+        self.step_into(actions, observations, self._rewards, *ends)
+        self._env_obs = list(observations.copy())  # what a masked reset keeps of the others
+        return observations, self._rewards, *ends, {}
+
+    def step_into(
+        self,
+        actions: np.ndarray,
+        observations: np.ndarray,
+        rewards: np.ndarray,
+        terminateds: np.ndarray,
+        truncateds: np.ndarray,
+    ) -> bool:
+        """As `step`, into arrays of the caller's; returns whether an episode ended.
+
+        Args:
+            actions: [N, act].
+            observations: [N, obs].
+            rewards: [N].
+            terminateds: [N].
+            truncateds: [N].
+        """
+        ended = False
         resetting = self._autoreset_envs.tolist()
         for i, env in enumerate(self.envs):
             if resetting[i]:
                 observations[i], _ = env.reset()
-                rewards[i], terminateds[i], truncateds[i] = 0.0, False, False
+                rewards[i] = 0.0
+                terminateds[i] = truncateds[i] = self._autoreset_envs[i] = False
             else:
-                observations[i], rewards[i], terminateds[i], truncateds[i], _ = env.step(actions[i])
-        np.logical_or(terminateds, truncateds, out=self._autoreset_envs)
-        return observations, rewards, terminateds, truncateds, {}
+                observations[i], rewards[i], terminated, truncated, _ = env.step(actions[i])
+                terminateds[i], truncateds[i] = terminated, truncated
+                if terminated or truncated:
+                    self._autoreset_envs[i] = ended = True
+        return ended
+
+
+def step_into(
+    env: gym.vector.VectorEnv,
+    actions: np.ndarray,
+    observations: np.ndarray,
+    rewards: np.ndarray,
+    terminateds: np.ndarray,
+    truncateds: np.ndarray,
+) -> bool:
+    """`LeanSyncVectorEnv.step_into` for any vector environment."""
+    observations[:], rewards[:], terminateds[:], truncateds[:], _ = env.step(actions)
+    return bool((terminateds | truncateds).any())

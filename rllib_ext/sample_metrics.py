@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -13,7 +13,11 @@ from distributed.collector import Collected
 
 RETURN_NAMES = (names.EPISODE_RETURN_MEAN, names.EPISODE_RETURN_MIN, names.EPISODE_RETURN_MAX)
 LENGTH_NAMES = (names.EPISODE_LEN_MEAN, names.EPISODE_LEN_MIN, names.EPISODE_LEN_MAX)
-REDUCTIONS = (("mean", fmean), ("min", min), ("max", max))
+REDUCTIONS: tuple[tuple[str, Callable[[Sequence[float]], float]], ...] = (
+    ("mean", fmean),
+    ("min", min),
+    ("max", max),
+)
 
 
 class SampleMetrics:

@@ -11,7 +11,7 @@ import torch
 
 from distributed.collector import EPISODE_ID_BITS, Collected, Collector
 from mnm import Transitions
-from mnm.policy import TanhGaussianPolicy, numpy_weights
+from mnm.policy import NumpyPolicy, TanhGaussianPolicy, numpy_weights
 from mnm.transitions import COLUMNS
 from tests.line_tasks import HIGH, LOW, STEP_SIZE, Line
 
@@ -214,7 +214,7 @@ def test_run_episodes_starts_afresh_and_leaves_nothing_open() -> None:
     made.collect(3)
     collected = made.run_episodes(2, "deterministic")
     assert collected.episode_lengths == [10, 10]
-    assert (made.collect(1).transitions.steps == 0).all()
+    np.testing.assert_array_equal(made.collect(1).transitions.steps, [0, 0])
 
 
 def test_reset_drops_the_open_episodes() -> None:
@@ -223,6 +223,47 @@ def test_reset_drops_the_open_episodes() -> None:
     made.reset()
     after = made.collect(1).transitions
     assert (after.steps == 0).all()
+    assert not set(after.episode_ids) & set(before.episode_ids)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("mode", ["explore", "deterministic"])
+def test_rows_are_those_of_a_loop_that_acts_at_every_step(count: int, mode: Any) -> None:
+    """Also where all environments reset at once and nobody's action counts."""
+    noise_seed, reset_seed = np.random.SeedSequence(0, spawn_key=(0,)).generate_state(2)
+    policy = NumpyPolicy(policy_weights())
+    generator = np.random.default_rng(noise_seed) if mode == "explore" else None
+    env = vector_env(count, limit=0.5, length=6)
+    observations, _ = env.reset(seed=int(reset_seed))
+    ended = np.zeros(count, dtype=bool)
+    expected: list[tuple[np.ndarray, ...]] = []
+    for _ in range(60):
+        actions = policy(observations, generator)
+        following, rewards, terminateds, truncateds, _ = env.step(actions)
+        columns = (observations, actions, rewards, following, terminateds, truncateds)
+        expected.append(tuple(column[~ended] for column in columns))
+        observations, ended = following, terminateds | truncateds
+    assert min(len(step[0]) for step in expected) == 0 or count > 1
+    rows = collector(count, limit=0.5, length=6).collect(60, mode).transitions
+    for name, parts in zip(COLUMNS, zip(*expected, strict=True), strict=False):
+        wanted = np.concatenate(parts).astype(getattr(rows, name).dtype)
+        np.testing.assert_array_equal(getattr(rows, name), wanted, err_msg=name)
+
+
+def test_a_failing_environment_leaves_no_half_an_episode() -> None:
+    class Failing(Line):
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            stepped = super().step(action)
+            if self.total_steps == 13:
+                raise RuntimeError("broken")
+            return stepped
+
+    made = Collector(gym.vector.SyncVectorEnv([lambda: Failing(limit=1e9)]), 0)
+    before = made.collect(5, "random").transitions
+    with pytest.raises(RuntimeError, match="broken"):
+        made.collect(20, "random")
+    after = made.collect(5, "random").transitions
+    np.testing.assert_array_equal(after.steps, np.arange(5))
     assert not set(after.episode_ids) & set(before.episode_ids)
 
 
