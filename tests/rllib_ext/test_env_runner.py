@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import ray
 import torch
-from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
 from ray.rllib.utils import metrics as names
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from distributed.wire import from_arrow
 from mnm import Transitions
@@ -85,6 +86,32 @@ def test_rllibs_own_metric_names_are_there() -> None:
         )
     )
     assert 0 < low < mean < high <= 5
+
+
+def test_metrics_of_many_requests_sum_up_in_the_algorithms_logger() -> None:
+    """As `Algorithm` aggregates and compiles them, beside what a callback logged."""
+    made = runner(
+        envs=2,
+        env_config={"length": 5, "limit": 1e9},
+        hooks={"on_sample_end": lambda metrics_logger, **_: metrics_logger.log_value("own", 3.0)},
+    )
+    logger = MetricsLogger(root=True)
+    for _ in range(4):
+        logger.aggregate([made.collect(None, 9, 0)[2]], key="env_runners")
+    compiled = logger.compile()["env_runners"]
+    assert compiled[names.NUM_ENV_STEPS_SAMPLED] == 4 * 2 * 9 - 2 * 6
+    assert compiled[names.NUM_ENV_STEPS_SAMPLED_LIFETIME] == 4 * 2 * 9 - 2 * 6
+    assert f"{names.NUM_ENV_STEPS_SAMPLED_LIFETIME}_throughput" in compiled
+    assert compiled[names.NUM_AGENT_STEPS_SAMPLED_LIFETIME] == {DEFAULT_AGENT_ID: 60}
+    assert compiled[names.NUM_EPISODES] == compiled[names.NUM_EPISODES_LIFETIME] == 2 * 6
+    assert compiled[names.EPISODE_LEN_MIN] == compiled[names.EPISODE_LEN_MAX] == 5
+    low, mean, high = (
+        compiled[name]
+        for name in (names.EPISODE_RETURN_MIN, names.EPISODE_RETURN_MEAN, names.EPISODE_RETURN_MAX)
+    )
+    assert 0 < low < mean < high <= 5
+    assert compiled["own"] == 3.0
+    assert made.get_metrics()[names.NUM_ENV_STEPS_SAMPLED].peek() == 0
 
 
 def test_sample_counts_episodes_or_steps() -> None:
@@ -217,6 +244,7 @@ def test_hooks_of_the_environment_and_of_samples_are_called() -> None:
     )
     assert seen["created"]["env_runner"] is made
     assert seen["created"]["env_context"].worker_index == 0
+    assert [type(env.unwrapped).__name__ for env in seen["created"]["env"].envs] == ["Line"]
     made.collect(None, 4, 0)
     assert seen["sampled"]["samples"] == [SampledSteps(4)]
     assert seen["sampled"]["metrics_logger"] is made.metrics
