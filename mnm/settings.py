@@ -51,8 +51,8 @@ class Settings:
     dynamics_weight_decay: tuple[float, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)  # per layer
     dynamics_batch_size: int = 256  # rows per member and step of the fit
     dynamics_fit_interval: int = 250  # steps between two fits
-    dynamics_fit_patience: int = 5  # epochs without 1 % better hold-out error before a fit stops
-    dynamics_max_fit_steps: int = 500  # gradient steps of a fit at the most; the first: 4 times
+    dynamics_fit_patience: int = 3  # epochs without a better held-out loss before a fit stops
+    dynamics_max_fit_steps: int = 250  # gradient steps of a fit at the most; the first: 4 times
 
     # Model rollouts
     rollout_schedule: tuple[int, int, int, int] = (20_000, 150_000, 1, 1)  # from, to step; lengths

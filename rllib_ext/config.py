@@ -172,8 +172,8 @@ class MnMConfig(AlgorithmConfig):
             dynamics_weight_decay: Weight decay of the fit, one value a layer.
             dynamics_batch_size: Rows per member and gradient step of the fit.
             dynamics_fit_interval: Real steps between two fits.
-            dynamics_fit_patience: Epochs without 1 % lower held-out error after which a fit
-                stops.
+            dynamics_fit_patience: Epochs without 0.01 nats lower held-out loss after which a
+                fit stops.
             dynamics_max_fit_steps: Gradient steps of a fit at the most; four times as many at the
                 first.
             rollout_schedule: (first step, last step, length before, length after): the length of
