@@ -317,9 +317,7 @@ class JointUpdate:
         parameters = self.optimizers[name].param_groups[0]["params"]
         self._apply(name, torch.autograd.grad(loss, parameters), max_norm)
 
-    def _apply(
-        self, name: str, gradients: Sequence[Tensor], max_norm: float | None = None
-    ) -> None:
+    def _apply(self, name: str, gradients: Sequence[Tensor], max_norm: float | None = None) -> None:
         optimizer = self.optimizers[name]
         parameters: list[Tensor] = optimizer.param_groups[0]["params"]
         for parameter, gradient in zip(parameters, gradients, strict=True):
