@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+_ZERO = np.float32(0.0)
 
 
 class TanhGaussianPolicy(nn.Module):
@@ -110,14 +111,25 @@ class NumpyPolicy:
         """Actions [N, act] for observations [N, obs]; the mode where `generator` is None."""
         hidden = observations
         for weight, bias in self._layers[:-1]:
-            hidden = np.maximum(hidden @ weight + bias, 0.0)
+            hidden = np.dot(hidden, weight)  # for few rows faster than `@`
+            hidden += bias
+            np.maximum(hidden, _ZERO, out=hidden)
         weight, bias = self._layers[-1]
-        mean, log_std = np.split(hidden @ weight + bias, 2, axis=-1)
+        output = np.dot(hidden, weight)
+        output += bias
+        width = len(self._center)
+        actions = output[:, :width]
         if generator is not None:
-            log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (np.tanh(log_std) + 1)
-            noise = generator.standard_normal(mean.shape, dtype=np.float32)
-            mean = mean + np.exp(log_std) * noise
-        return self._center + self._half_range * np.tanh(mean)
+            log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (
+                np.tanh(output[:, width:]) + 1
+            )
+            noise = generator.standard_normal(actions.shape, dtype=np.float32)
+            noise *= np.exp(log_std)
+            actions = actions + noise
+        actions = np.tanh(actions)
+        actions *= self._half_range
+        actions += self._center
+        return actions
 
 
 def numpy_weights(module: nn.Module) -> dict[str, np.ndarray]:
