@@ -33,6 +33,7 @@ class TurnReport:
         rollout_requests: references to `RolloutRequest`s for the pool.
         statistics: means over this turn's updates, and of its model fit.
         seconds: spent on ingesting, fitting, imagining, updating and publishing.
+        idle_s: seconds between the end of the turn before and the start of this one.
     """
 
     version: int
@@ -46,6 +47,7 @@ class TurnReport:
     rollout_requests: list[ray.ObjectRef]
     statistics: dict[str, float]
     seconds: dict[str, float] = field(default_factory=dict)
+    idle_s: float = 0.0
 
 
 class LearnerCore:
@@ -60,6 +62,7 @@ class LearnerCore:
         self.agent = agent
         self.num_rollout_workers = num_rollout_workers
         self.version = 0
+        self._ended_at = time.perf_counter()
 
     def turn(self, real: list[ray.ObjectRef], synthetic: list[ray.ObjectRef]) -> TurnReport:
         """Ingests, fits and imagines what is due, makes the updates that are due, publishes.
@@ -72,6 +75,7 @@ class LearnerCore:
             ValueError: the environment gave values that cannot be learned from.
         """
         clock = _Clock()
+        idle = clock.start - self._ended_at
         agent = self.agent
         lost_real = _ingest(real, agent.ingest)
         lost_synthetic = _ingest(synthetic, agent.ingest_synthetic)
@@ -91,6 +95,7 @@ class LearnerCore:
         clock.lap("update")
         report = self.publish(with_model=bool(requests))
         clock.lap("publish")
+        self._ended_at = time.perf_counter()
         return TurnReport(
             **{
                 **report,
@@ -99,6 +104,7 @@ class LearnerCore:
                 "rollout_requests": requests,
                 "statistics": statistics,
                 "seconds": clock.laps,
+                "idle_s": idle,
             }
         )
 
@@ -151,7 +157,7 @@ def _ingest(references: list[ray.ObjectRef], ingest: Callable[[Transitions], Non
 class _Clock:
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self.start = self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()

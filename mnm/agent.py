@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from mnm.agent_networks import TaskSpaces, build_networks
 from mnm.bound_estimate import imagined_bounds, real_log_returns
 from mnm.model_fit import FitReport, ModelFitter
+from mnm.policy import TanhGaussianPolicy, load_numpy_weights
 from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer
 from mnm.rewards import RewardTransform
 from mnm.rollouts import RolloutRequest, answer_rollout_request
@@ -190,24 +192,20 @@ class Agent:
         values = torch.stack(list(statistics.values())).tolist()
         return dict(zip(statistics, values, strict=True))
 
-    @property
-    def has_bound_estimate(self) -> bool:
-        """Whether `bound_samples` can be asked for: a classifier and a fitted model are there."""
-        fitted = self.fitter is not None and self.updates > 0
-        return self.settings.has_classifier and self.settings.bound_horizon > 0 and fitted
-
     def bound_samples(
         self,
         start_observations: np.ndarray,
         episode_rewards: Sequence[np.ndarray],
         terminateds: Sequence[bool],
+        policy_weights: Mapping[str, np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, int]:
         """Samples of both sides of the bound; see `mnm.bound_estimate`.
 
         Args:
-            start_observations: [N, obs] first observations of real episodes of the present policy.
+            start_observations: [N, obs] first observations of the policy's real episodes.
             episode_rewards: [<= bound_horizon] rewards of each.
             terminateds: whether each terminated within those steps.
+            policy_weights: of the policy that played them (`numpy_weights`); None: the present one.
 
         Returns:
             [bound_rollouts] nats along imagined trajectories, whose mean is the estimate of the
@@ -225,9 +223,15 @@ class Agent:
             for rewards, terminated in zip(episode_rewards, terminateds, strict=True)
         ]
         real = real_log_returns(episode_rewards, within, self.rewards, horizon)
-        return self._imagine_bounds(start_observations, horizon), real, horizon
+        policy = self.networks.policy
+        if policy_weights is not None:
+            policy = copy.deepcopy(policy)
+            load_numpy_weights(policy, policy_weights)
+        return self._imagine_bounds(policy, start_observations, horizon), real, horizon
 
-    def _imagine_bounds(self, start_observations: np.ndarray, horizon: int) -> np.ndarray:
+    def _imagine_bounds(
+        self, policy: TanhGaussianPolicy, start_observations: np.ndarray, horizon: int
+    ) -> np.ndarray:
         networks, settings = self.networks, self.settings
         assert networks.dynamics is not None
         assert networks.classifier is not None
@@ -239,7 +243,7 @@ class Agent:
             device=self.device,
         )
         bounds = imagined_bounds(
-            networks.policy,
+            policy,
             networks.dynamics,
             networks.classifier,
             self.rewards,

@@ -77,6 +77,9 @@ class MnM(Algorithm):
             on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
         )
         self._logged_env_steps = self.coordinator.start().env_steps
+        if self.eval_env_runner_group is not None:
+            # RLlib's own would ask the learner, and wait until its turn is over.
+            self.eval_env_runner_group.sync_weights = self._send_published_policy
         # All names from the start: Tune's progress.csv takes its columns from the first result.
         self._statistics = dict.fromkeys(statistics(config.settings()), math.nan)
 
@@ -113,22 +116,35 @@ class MnM(Algorithm):
     def _estimate_bound(self) -> dict[str, float]:
         """The bound and the log return of the present policy; NaN while no model is fitted."""
         settings, group = self.config.settings(), self.eval_env_runner_group
-        (ready,) = self.learner_group.foreach_learner(
-            lambda learner: learner.core.agent.has_bound_estimate
-        )
-        if group is None or not ready.get():
+        published = self.coordinator.latest
+        assert published is not None
+        if group is None or published.updates == 0 or settings.bound_horizon == 0:
             return dict(NO_ESTIMATE)
+        self._send_published_policy()
         remote = group.healthy_worker_ids()[:1]
         (episodes,) = group.foreach_env_runner(
             lambda runner: runner.run_cut_episodes(BOUND_EPISODES, settings.bound_horizon),
             remote_worker_ids=remote or None,
             local_env_runner=not remote,
         )
+        # In a list, so that it stays a reference: the learner may be a version ahead.
+        policy = [published.policy]
         (samples,) = self.learner_group.foreach_learner(
-            lambda learner: learner.bound_samples(episodes)
+            lambda learner: learner.bound_samples(episodes, policy)
         )
         imagined, real, horizon = samples.get()
         return bound_summary(imagined, real, horizon, seed=self.iteration)
+
+    def _send_published_policy(self, *args: Any, **kwargs: Any) -> None:
+        """Has the evaluation's runners act with the newest published weights.
+
+        Takes the place of their group's `sync_weights`, whatever that is called with.
+        """
+        assert self.coordinator.latest is not None
+        policy = [self.coordinator.latest.policy]
+        self.eval_env_runner_group.foreach_env_runner(
+            lambda runner: runner.load_policy(policy), local_env_runner=True
+        )
 
     def get_module(self, module_id: str = DEFAULT_MODULE_ID) -> Any:
         """The RLModule with the learner's present weights."""
@@ -141,7 +157,9 @@ class MnM(Algorithm):
 
     def save_to_path(self, path: Any = None, *, filesystem: Any = None, **kwargs: Any) -> str:
         """Saves a checkpoint, the replay with it, and `task.json`, which says what it is of."""
-        self.coordinator.finish_learning()
+        report = self.coordinator.finish_learning()
+        if report is not None:
+            self._log_report(report)
         path = super().save_to_path(path, filesystem=filesystem, **kwargs)
         self._raise_learner_error()
         file = Path(path) / TASK_FILE

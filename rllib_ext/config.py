@@ -10,6 +10,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
+from distributed.coordinator import REQUESTS_PER_COLLECTOR
 from mnm import Settings
 from mnm.settings import Algorithm, Bound, RewardTransformName
 from rllib_ext.env_runner import MnMEnvRunner
@@ -75,6 +76,7 @@ class MnMConfig(AlgorithmConfig):
         self.termination: Callable[..., Any] | str = "auto"
         self.env_runner_cls = MnMEnvRunner
         self.rollout_fragment_length = 10
+        self.max_requests_in_flight_per_env_runner = REQUESTS_PER_COLLECTOR
         self.min_sample_timesteps_per_iteration = 250
         self.min_time_s_per_iteration = None
         # Weights travel with each request: RLlib need not push them or merge the runners' states.

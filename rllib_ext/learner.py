@@ -58,12 +58,15 @@ class MnMLearner(TorchLearner):
         self._weights_seq_no = report.version
         return report
 
-    def bound_samples(self, episodes: list[CutEpisode]) -> tuple[np.ndarray, np.ndarray, int]:
-        """See `Agent.bound_samples`."""
+    def bound_samples(
+        self, episodes: list[CutEpisode], policy: list[ray.ObjectRef]
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """See `Agent.bound_samples`; `policy` refers to the weights that played the episodes."""
         return self.core.agent.bound_samples(
             np.stack([episode.first_observation for episode in episodes]),
             [episode.rewards for episode in episodes],
             [episode.terminated for episode in episodes],
+            ray.get(policy[0]),
         )
 
     def configure_optimizers(self) -> None:
