@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import ray
 import typer
 import yaml
 from ray import tune
@@ -41,6 +42,13 @@ FINAL_EPISODES = 10
 EVALUATIONS_TO_STOP = 2  # in a row, at --stop-return or above
 CHECKPOINTS = 20  # of a whole run, at least one an iteration in a short one
 TRIAL_FOLDER = "."  # a run is one trial: its files lie in the run's folder itself
+TRACE_DELAY_S = 2.0  # Ray's processes report their calls once a second
+TRACE_NAMES = {  # categories of Ray's timeline
+    "task::MnMEnvRunner.apply": "collector: collect",
+    "task::RolloutWorker.apply": "rollout worker: imagine",
+    "task::_WrappedExecutable.apply": "learner: turn",
+    "task::MnM.train": "driver: iteration",
+}
 FINAL_SEED = 1_000_000  # of the final evaluation's environment, apart from those of training
 
 
@@ -76,6 +84,13 @@ def train(
     evaluation_interval: Annotated[
         int, typer.Option(help="Real steps between two evaluations.")
     ] = 250,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for Ray's timeline of all actors (Chrome trace format: open it in "
+            "chrome://tracing or ui.perfetto.dev)."
+        ),
+    ] = None,
 ) -> None:
     """Train an agent; writes curves, summary and checkpoint into the run's folder.
 
@@ -120,16 +135,22 @@ def train(
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         output = Path("runs") / f"{env.replace('/', '_').replace(':', '_')}-{algo}-seed{seed}-{now}"
     refuse_used_folder(output)
+    if trace is not None and not trace.resolve().parent.is_dir():
+        raise UserError(f"--trace {trace}: its folder does not exist; make it first.")
     display = ProgressDisplay(f"{algo} on {env}, seed {seed}", steps)
     with ray_session(MnM.default_resource_request(run_config)):
         try:
             summary = run(run_config, output.resolve(), steps, stop_return, display)
         finally:
             display.stop()
+        if trace is not None:
+            write_trace(trace)
     console = Console()
     console.print_json(json.dumps(summary))
     pictures = ", ".join(file for file in (CURVE_FILE, BOUND_FILE) if (output / file).is_file())
     console.print(f"Written to {output}: {SUMMARY_FILE}, {pictures}, checkpoint/", soft_wrap=True)
+    if trace is not None:
+        console.print(f"Timeline written to {trace}", soft_wrap=True)
 
 
 def build_config(
@@ -271,6 +292,18 @@ def run(
     draw_learning_curve(folder, title)
     draw_bound(folder, title)
     return summary
+
+
+def write_trace(file: Path) -> None:
+    """Writes Ray's timeline, of the newest 100,000 calls, with names that say what was done.
+
+    RLlib's managers send every request through the one method `apply` of the actor.
+    """
+    time.sleep(TRACE_DELAY_S)
+    events = ray.timeline()
+    for event in events:
+        event["name"] = TRACE_NAMES.get(event["cat"], event["name"])
+    file.write_text(json.dumps(events))
 
 
 def read_settings_file(file: Path) -> dict[str, Any]:
