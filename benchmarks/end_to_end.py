@@ -16,12 +16,11 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_TRAINED_LIFETIME,
 )
 
-from benchmarks.live import Live, TimedMnM
+from benchmarks.live import Actors, Live, live_config
 from benchmarks.local_ray import local_ray
 from benchmarks.measure import Row, alternate, summarise
 from mnm import Settings
 from mnm.agent_networks import build_networks
-from rllib_ext import MnMConfig
 from rllib_ext.environments import task_spaces
 
 ENV = "HalfCheetah-v5"
@@ -111,18 +110,12 @@ def own_parameters() -> int:
 
 def rows(quick: bool) -> list[Row]:
     """Ours, learner and one collector as actors, against RLlib's local one and its remote one."""
-    random_steps, seconds, repeats = (150, 2.0, 3) if quick else (1500, 10.0, 5)
-    with local_ray(num_cpus=6):
-        ours = Live(
-            MnMConfig(TimedMnM)
-            .environment(ENV)
-            .env_runners(num_env_runners=1)
-            .learners(num_learners=1)
-            .training(algo="sac", num_random_steps=random_steps)
-            .reporting(min_sample_timesteps_per_iteration=50)
-            .debugging(seed=0)
-        )
-        ours.train_steps(random_steps + 100)
+    random_steps, seconds, repeats = (100, 1.0, 3) if quick else (1500, 10.0, 5)
+    with local_ray(num_cpus=2 if quick else 4):
+        actors = Actors(collectors=1, learner=True)
+        settings: dict[str, Any] = {"algo": "sac", "num_random_steps": random_steps}
+        ours = Live(live_config(ENV, actors, iteration=5 * FRAGMENT, **settings))
+        ours.train_steps(random_steps + 50)
         peers = {"local": RLlibSAC(FRAGMENT, False, random_steps)}
         if not quick:
             peers["local, its default of 1 step a request"] = RLlibSAC(1, False, random_steps)
@@ -144,8 +137,8 @@ def rows(quick: bool) -> list[Row]:
         ours.stop()
     return [
         summarise(
-            f"end_to_end: sac, {ENV}, 1 update per step, batch {BATCH_SIZE}, learner and collector "
-            f"as actors, {own_parameters():,} trained parameters",
+            f"end_to_end: sac, {ENV}, 1 update per step, batch {BATCH_SIZE}, "
+            f"{actors}, {own_parameters():,} trained parameters",
             "updates/s",
             figures["ours"],
             figures[name],

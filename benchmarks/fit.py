@@ -27,7 +27,7 @@ def fit_flops(settings: Settings) -> float:
 
 def rows(quick: bool) -> list[Row]:
     """One row: the default ensemble, batches of 256 rows a member."""
-    steps, repeats = (20, 3) if quick else (100, 5)
+    steps, repeats = (10, 3) if quick else (100, 5)
     settings = Settings.preset(
         "mbpo",
         num_random_steps=0,

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from distributed.learner_core import TurnReport
 from rllib_ext import MnM, MnMConfig
@@ -45,6 +46,52 @@ class TimedMnM(MnM):
         report = self.coordinator.latest
         if report is not None and report is not before:
             self.learner_seconds.update(report.seconds)
+
+
+@dataclass(frozen=True)
+class Actors:
+    """Which parts of an algorithm are actors of their own; the others sit in the driver.
+
+    Attributes:
+        collectors: 0: the driver collects.
+        rollout_workers: 0: the learner imagines; always so for sac.
+        learner: whether it is one.
+    """
+
+    collectors: int = 0
+    rollout_workers: int = 0
+    learner: bool = False
+
+    def __str__(self) -> str:
+        """For a row's name."""
+        if not self.learner:
+            return "all in one process"
+        counts = ((self.collectors, "collector"), (self.rollout_workers, "rollout worker"))
+        parts = [f"{count} {name}{'s' * (count > 1)}" for count, name in counts if count]
+        return " and ".join(["learner", *parts]) + " as actors"
+
+
+def live_config(
+    env: str, actors: Actors, iteration: int, fragment: int = 10, **settings: Any
+) -> MnMConfig:
+    """A config of `TimedMnM`.
+
+    Args:
+        env: Gymnasium id or registered name.
+        actors: which there are.
+        iteration: real steps a call of `train()`.
+        fragment: real steps a collector makes on one request.
+        settings: of `MnMConfig.training`.
+    """
+    return (
+        MnMConfig(TimedMnM)
+        .environment(env)
+        .env_runners(num_env_runners=actors.collectors, rollout_fragment_length=fragment)
+        .learners(num_learners=int(actors.learner))
+        .training(**settings, num_rollout_workers=actors.rollout_workers)
+        .reporting(min_sample_timesteps_per_iteration=iteration)
+        .debugging(seed=0)
+    )
 
 
 class Live:

@@ -9,22 +9,20 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.algorithms import part_rows, steps_per_second
-from benchmarks.live import Live, TimedMnM
+from benchmarks.live import Actors, Live, live_config
 from benchmarks.local_ray import local_ray
-from benchmarks.measure import REPEATS, Row, alternate, summarise
-from rllib_ext import MnMConfig
+from benchmarks.measure import REPEATS, Row, summarise
 from rllib_ext.run_folder import SUMMARY_FILE
 from rllib_ext.tuned import tuned_settings
 
 ENV = "InvertedPendulum-v5"
 ROOT = Path(__file__).resolve().parent.parent
 RETURN, MOST_STEPS = 950, 10_000
-BLOCK = 250  # real steps
+BLOCK, BLOCKS = 250, 8  # real steps, repeats
 
 
 @dataclass(frozen=True)
@@ -75,16 +73,19 @@ def train(*arguments: str) -> Job:
 def mbpo_row(quick: bool) -> Row:
     """MBPO with the settings tuned for the task, as many learning steps as random ones."""
     random_steps = 50 if quick else 500
-    settings = [
+    actors = Actors() if quick else Actors(collectors=2, rollout_workers=1, learner=True)
+    command = [
+        "--algo=mbpo",
+        f"--num-env-runners={actors.collectors}",
+        f"--num-rollout-workers={actors.rollout_workers}",
         f"--steps={2 * random_steps}",
         f"--set=num_random_steps={random_steps}",
         "--set=updates_to_data_ratio=10",
     ]
-    seeds = range(1 if quick else REPEATS)
-    jobs = [train("--algo=mbpo", f"--seed={seed}", *settings) for seed in seeds]
+    jobs = [train(*command, f"--seed={seed}") for seed in range(1 if quick else REPEATS)]
     return summarise(
         f"whole_jobs: mbpo, {ENV}, tuned, {random_steps} random and {random_steps} learning steps, "
-        "10 updates per step",
+        f"10 updates per step, {actors}",
         "s (less is better)",
         [job.seconds for job in jobs],
     )
@@ -118,38 +119,20 @@ def return_rows() -> list[Row]:
     return rows
 
 
-def speed_rows(quick: bool) -> list[Row]:
-    """Real steps a second of mnm, tuned, in the middle of a run, and the learner's parts."""
-    settings = tuned_settings(ENV)
-    random_steps = 50 if quick else settings["num_random_steps"]
-    with local_ray(num_cpus=5):
-        live = Live(
-            MnMConfig(TimedMnM)
-            .environment(ENV)
-            .env_runners(num_env_runners=2)
-            .learners(num_learners=1)
-            .training(
-                **{
-                    **settings,
-                    "algo": "mnm",
-                    "num_rollout_workers": 1,
-                    "num_random_steps": random_steps,
-                }
-            )
-            .reporting(min_sample_timesteps_per_iteration=20 if quick else BLOCK // 2)
-            .debugging(seed=0)
-        )
-        live.train_steps(random_steps + BLOCK // 2)
-        block = 40 if quick else BLOCK
-        windows = alternate({"ours": partial(live.train_steps, block)}, 2 if quick else 8)["ours"]
+def speed_rows() -> list[Row]:
+    """Real steps a second of mnm, tuned, in the middle of a run, and its learner's parts."""
+    settings = {**tuned_settings(ENV), "algo": "mnm"}
+    actors = Actors(collectors=2, rollout_workers=1, learner=True)
+    with local_ray(num_cpus=4):
+        live = Live(live_config(ENV, actors, iteration=BLOCK // 2, **settings))
+        # Blocks end half-way between two fits, when no rollout worker is at work.
+        live.train_steps(settings["num_random_steps"] + BLOCK // 2)
+        windows = [live.train_steps(BLOCK) for _ in range(BLOCKS)]
         live.stop()
-    name = f"whole_jobs: mnm, {ENV}, tuned, 2 collectors, 1 rollout worker"
-    return [
-        summarise(name, "real steps/s", steps_per_second(windows)),
-        *part_rows(name, windows),
-    ]
+    name = f"whole_jobs: mnm, {ENV}, tuned, {actors}"
+    return [summarise(name, "real steps/s", steps_per_second(windows)), *part_rows(name, windows)]
 
 
 def rows(quick: bool) -> list[Row]:
-    """The published MBPO job, mnm to a return of 950, and where its learner's time goes."""
-    return [mbpo_row(quick), *([] if quick else return_rows()), *speed_rows(quick)]
+    """The published MBPO job; then mnm to a return of 950, and where its learner's time goes."""
+    return [mbpo_row(quick), *([] if quick else [*return_rows(), *speed_rows()])]
