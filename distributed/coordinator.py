@@ -55,12 +55,15 @@ class Pace:
         steps_per_request: real steps that a request may bring at the most.
         num_random_steps: real steps with uniformly random actions before learning starts.
         max_weight_lag: real steps; no weights older than this are used.
+        request_timeout_s: seconds that a collector may take for one request; one that takes longer
+            hangs, and is restarted.
     """
 
     vector_steps: int
     steps_per_request: int
     num_random_steps: int
     max_weight_lag: int
+    request_timeout_s: float = 60.0
 
 
 @dataclass
@@ -146,6 +149,7 @@ class Coordinator:
         self.latest: TurnReport | None = None
         self._open: dict[str, _Open] = {}  # by tag, in the order they were sent
         self._requests = 0
+        self._at_work_since: dict[int, float] = {}  # by collector: on its oldest open request
         self._collected: list[_Batch] = []
         self._imagined: list[ray.ObjectRef] = []
         self._learning: list[_Batch] | None = None
@@ -227,6 +231,7 @@ class Coordinator:
         # Ray's manager drops the requests of a collector that it finds dead: no answer will come.
         for collector in {opened.collector for opened in self._open.values()} - set(healthy):
             self._give_up(collector)
+        self._restart_hanging()
         # A collector whose batch still waits for the learner is left: more would only grow old.
         waiting = {batch.collector for batch in self._collected}
         for place in range(REQUESTS_PER_COLLECTOR):  # a first request for each before a second
@@ -243,8 +248,18 @@ class Coordinator:
                     "collect", tag=tag, kwargs=arguments, remote_actor_ids=[index]
                 ):
                     self._requests += 1
+                    if at_work[index] == 0:
+                        self._at_work_since[index] = time.perf_counter()
                     self._open[tag] = opened
                     self.counts.steps_requested += opened.steps
+
+    def _restart_hanging(self) -> None:
+        """Ends collectors that take too long; Ray starts them again, their answer is an error."""
+        now = time.perf_counter()
+        for index in {opened.collector for opened in self._open.values()}:
+            if now - self._at_work_since[index] > self.pace.request_timeout_s:
+                self._at_work_since[index] = now
+                ray.kill(self.collectors.actors()[index], no_restart=False)
 
     def _give_up(self, collector: int) -> None:
         """Counts a failure, and as lost what the collector still had to do."""
@@ -289,6 +304,7 @@ class Coordinator:
                 continue  # given up with its collector just now
             if result.ok:
                 opened = self._open.pop(result.tag)
+                self._at_work_since[opened.collector] = time.perf_counter()
                 (reference,), steps, metrics = result.get()
                 self.counts.steps_requested -= opened.steps - steps
                 self._take_batch(opened, _Batch(result.actor_id, reference, steps, metrics))

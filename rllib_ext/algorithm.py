@@ -73,6 +73,7 @@ class MnM(Algorithm):
                 steps_per_request=config.rollout_fragment_length * envs,
                 num_random_steps=config.settings().num_random_steps,
                 max_weight_lag=config.resolved_max_weight_lag(),
+                request_timeout_s=config.sample_timeout_s,
             ),
             on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
         )

@@ -72,6 +72,10 @@ class ScriptedManager:
     def actor_ids(self) -> list[int]:
         return self.ids
 
+    def actors(self) -> dict[int, int]:
+        """In the place of handles, the numbers."""
+        return {index: index for index in self.ids}
+
     def healthy_actor_ids(self) -> list[int]:
         return [index for index in self.ids if index not in self.unhealthy]
 
