@@ -128,8 +128,7 @@ class Collector:
         self._episodes_started = max(self._episodes_started, 2 * first_step)
         run = _Run(self, vector_steps)
         act = self._actor(action_mode)
-        for _ in range(vector_steps):
-            run.step(act)
+        run.advance(act, vector_steps)
         return run.collected()
 
     def run_episodes(self, episodes: int, action_mode: ActionMode) -> Collected:
@@ -143,7 +142,7 @@ class Collector:
         shares[: episodes % self.env.num_envs] += 1
         act = self._actor(action_mode)
         while (shares > run.ended).any():
-            run.step(act, counted=shares > run.ended)
+            run.advance(act, counted=shares > run.ended)
         self.reset()
         return run.collected()
 
@@ -161,7 +160,7 @@ class Collector:
             ids = self._episode_ids.copy()
             act = self._actor("explore")
             for _ in range(longest):
-                run.step(act)
+                run.advance(act)
                 if (run.ended > 0).all():
                     break
             rows = run.collected().transitions
@@ -188,7 +187,15 @@ class Collector:
         if policy is None:
             raise RuntimeError("The collector has no policy yet: call load_policy first.")
         generator = self._generator if action_mode == "explore" else None
-        return lambda observations: policy(observations, generator)
+        shape = (self.env.num_envs, len(self._low))
+
+        def act(observations: np.ndarray) -> np.ndarray:
+            if generator is None or len(self._resetting) < len(observations):
+                return policy(observations, generator)
+            # All environments reset and ignore their actions: only the noise is drawn.
+            return generator.standard_normal(shape, dtype=np.float32)
+
+        return act
 
     def _start(self) -> None:
         """First reset, with the seed; later ones go on from the environments' own generators."""
@@ -196,8 +203,7 @@ class Collector:
         self._reset_seed = None
         count = self.env.num_envs
         self._observations = observations.astype(np.float32)
-        self._resetting = np.zeros(count, dtype=bool)
-        self._any_resetting = False
+        self._resetting: list[int] = []  # environments whose next step is an autoreset
         self._steps = np.zeros(count, dtype=np.int64)
         self._returns = np.zeros(count)
         self._episode_ids = np.zeros(count, dtype=np.int64)
@@ -286,38 +292,57 @@ class _Run:
             collector._start()
         self._block = self._next_block()
 
-    def step(
+    def advance(
         self,
         act: Callable[[np.ndarray], np.ndarray],
+        vector_steps: int = 1,
         counted: np.ndarray | None = None,
     ) -> None:
+        """Makes steps of every environment.
+
+        Args:
+            act: actions [N, act] for observations [N, obs].
+            vector_steps: how many.
+            counted: [N] whose ended episodes count; None: all.
+        """
+        own = self.collector
+        step, observer = own.env.step, own.observer
+        while vector_steps > 0:
+            if self._block.filled == self._block.capacity:
+                self._keep_open_episodes()
+                self._block = self._next_block()
+            block = self._block
+            observations = block.observations
+            rows = range(block.filled, min(block.filled + vector_steps, block.capacity))
+            for row in rows:
+                actions = act(observations[row])
+                following, rewards, terminateds, truncateds, _ = step(actions)
+                # Into the block at once: the environment may use its arrays again.
+                observations[row + 1] = following
+                block.actions[row] = actions
+                block.rewards[row] = rewards
+                block.terminateds[row] = terminateds
+                block.truncateds[row] = truncateds
+                own._returns += rewards
+                if observer is not None:
+                    self._tell(observer, row, rewards)
+                if own._resetting or np.count_nonzero(terminateds) or np.count_nonzero(truncateds):
+                    self._open_and_end_episodes(row, counted)
+            block.filled = rows.stop
+            vector_steps -= len(rows)
+
+    def _tell(self, observer: StepObserver, row: int, rewards: np.ndarray) -> None:
         own, block = self.collector, self._block
-        if block.filled == block.capacity:
-            self._keep_open_episodes()
-            block = self._block = self._next_block()
-        row = block.filled
-        actions = act(block.observations[row])
-        following, rewards, terminateds, truncateds, _ = own.env.step(actions)
-        # Into the block at once: the environment may use its arrays again.
-        block.observations[row + 1] = following
-        block.actions[row] = actions
-        block.rewards[row] = rewards
-        block.terminateds[row] = terminateds
-        block.truncateds[row] = truncateds
-        block.filled = row + 1
-        own._returns += rewards
-        if own.observer is not None:
-            for i in np.flatnonzero(~own._resetting).tolist():
-                own.observer.on_step(
+        for i, reward in enumerate(rewards.tolist()):
+            if i not in own._resetting:
+                observer.on_step(
                     i,
                     block.observations[row + 1, i],
                     block.actions[row, i],
-                    float(rewards[i]),
-                    bool(terminateds[i]),
-                    bool(truncateds[i]),
+                    reward,
+                    bool(block.terminateds[row, i]),
+                    bool(block.truncateds[row, i]),
                 )
-        if own._any_resetting or np.count_nonzero(terminateds) or np.count_nonzero(truncateds):
-            self._open_and_end_episodes(row, counted)
 
     def collected(self) -> Collected:
         self._keep_open_episodes()
@@ -327,13 +352,12 @@ class _Run:
 
     def _open_and_end_episodes(self, row: int, counted: np.ndarray | None) -> None:
         own, block = self.collector, self._block
-        for i in np.flatnonzero(own._resetting).tolist():
+        for i in own._resetting:
             own._open_episode(i, block.observations[row + 1, i])
             block.open_episode(row, i, own._episode_ids[i])
-        own._resetting = (block.terminateds[row] | block.truncateds[row]) & ~own._resetting
-        ending = np.flatnonzero(own._resetting).tolist()
-        own._any_resetting = bool(ending)
-        for i in ending:
+        ended = np.flatnonzero(block.terminateds[row] | block.truncateds[row]).tolist()
+        own._resetting = [i for i in ended if i not in own._resetting]
+        for i in own._resetting:
             self.ended[i] += 1
             if counted is None or counted[i]:
                 self._returns.append(float(own._returns[i]))
