@@ -16,7 +16,7 @@ from ray.rllib.env.env_context import EnvContext
 
 from distributed.collector import Collector
 from mnm.policy import numpy_weights
-from rllib_ext.algorithm import TASK_FILE
+from rllib_ext.checkpoint_files import TASK_FILE
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import make_flat_env, make_vector_env, task_spaces
 from rllib_ext.errors import UserError
