@@ -11,28 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer
-from mnm.transitions import COLUMNS, Transitions
-from tests.mnm.small_cases import random_transitions
-
-
-def numbered(first: int, count: int) -> Transitions:
-    """Rows whose every column follows from their own number."""
-    numbers = np.arange(first, first + count)
-    return Transitions(
-        np.stack([numbers, -numbers], axis=1).astype(np.float32),
-        (numbers[:, None] / 2).astype(np.float32),
-        numbers.astype(np.float32),
-        np.stack([numbers + 1, 3 * numbers], axis=1).astype(np.float32),
-        numbers % 3 == 0,
-        numbers % 5 == 0,
-        numbers * 10**12,  # beyond what a float32 column could hold
-        numbers + 7,
-    )
-
-
-def assert_same_rows(actual: Transitions, expected: Transitions) -> None:
-    for name in COLUMNS:
-        np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name), err_msg=name)
+from mnm.transitions import Transitions
+from tests.mnm.small_cases import assert_same_rows, numbered, random_transitions
 
 
 def filled(capacity: int, count: int) -> ReplayBuffer:

@@ -23,11 +23,10 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from mnm import Transitions
 from mnm.settings import ALGORITHMS
-from mnm.transitions import COLUMNS
 from rllib_ext import MnM, MnMConfig, episode_callbacks
 from rllib_ext.learner import MnMLearner
 from tests.line_tasks import HIGH, LOW
-from tests.mnm.small_cases import SMALL, same_tensors
+from tests.mnm.small_cases import SMALL, assert_same_rows, same_tensors
 from tests.rllib_ext.small_configs import tiny_config
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -66,11 +65,6 @@ def weights_of(algo: MnM) -> dict[str, torch.Tensor]:
 
 def replay_of(algo: MnM) -> Transitions:
     return ask_learner(algo, lambda learner: learner.core.agent.replay.transitions())
-
-
-def assert_same_rows(first: Transitions, second: Transitions) -> None:
-    for name in COLUMNS:
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
 
 
 def steps_trained(result: dict[str, Any]) -> int:
