@@ -12,11 +12,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import learner
+from benchmarks import checkpoint, learner
 from benchmarks.measure import Row
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
-SUITES = {"learner": learner.rows}
+SUITES = {"learner": learner.rows, "checkpoint": checkpoint.rows}
 
 
 def machine() -> dict[str, str]:
