@@ -26,16 +26,9 @@ from mnm.settings import ALGORITHMS
 from rllib_ext import MnM, MnMConfig, episode_callbacks
 from tests.line_tasks import HIGH, LOW
 from tests.mnm.small_cases import SMALL, assert_same_rows, same_tensors
+from tests.rllib_ext.small_checkpoints import AGENT, REPLAY, overwrite
 from tests.rllib_ext.small_configs import tiny_config
-from tests.rllib_ext.whole_algorithms import (
-    AGENT,
-    REPLAY,
-    ask_learner,
-    built,
-    overwrite,
-    replay_of,
-    weights_of,
-)
+from tests.rllib_ext.whole_algorithms import ask_learner, built, replay_of, weights_of
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

@@ -14,17 +14,9 @@ from distributed.replay_files import ReplayFiles
 from rllib_ext import MnM
 from rllib_ext.run_folder import is_whole_checkpoint
 from tests.mnm.small_cases import assert_same_rows, same_tensors
+from tests.rllib_ext.small_checkpoints import AGENT, REPLAY, cut, overwrite
 from tests.rllib_ext.small_configs import tiny_config
-from tests.rllib_ext.whole_algorithms import (
-    AGENT,
-    REPLAY,
-    ask_learner,
-    built,
-    cut,
-    overwrite,
-    replay_of,
-    weights_of,
-)
+from tests.rllib_ext.whole_algorithms import ask_learner, built, replay_of, weights_of
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

@@ -1,29 +1,16 @@
-"""Building whole algorithms, asking their learners, and damaging their checkpoints."""
+"""Building whole algorithms and asking their learners."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP
 
 from mnm import Transitions
 from rllib_ext import MnM, MnMConfig
 from rllib_ext.learner import MnMLearner
-
-AGENT = f"{COMPONENT_LEARNER_GROUP}/{COMPONENT_LEARNER}/agent.pt"
-REPLAY = f"{COMPONENT_LEARNER_GROUP}/{COMPONENT_LEARNER}/replay"
-
-
-def cut(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def overwrite(file: Path) -> None:
-    file.write_bytes(b"\0" * file.stat().st_size)
 
 
 @contextmanager
