@@ -15,10 +15,12 @@ from benchmarks.results import DOCUMENT, LATEST, machine, save, show, write_tabl
 
 SUITES = (
     "learner",
+    "collector",
     "fit",
     "replay",
     "rollouts",
     "weights",
+    "checkpoint",
     "end_to_end",
     "algorithms",
     "whole_jobs",

@@ -264,17 +264,12 @@ class Agent:
         assert self.networks.dynamics is not None
         return None if self.settings.algo == "mnm" else self.networks.dynamics.elites
 
-    def state_dict(self, with_replay: bool = True) -> dict[str, Any]:
-        """Everything needed to go on bit for bit: tensors and plain values only.
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the replays, as tensors and plain values.
 
-        Args:
-            with_replay: include real and imagined transitions.
+        With `replay` and `synthetic` as they were, the agent goes on from it bit for bit.
         """
-        replay = {"replay": self.replay.state_dict()} if with_replay else {}
-        if with_replay and self.synthetic is not None:
-            replay["synthetic"] = self.synthetic.state_dict()
         return {
-            **replay,
             "task": self._task(),
             "networks": self.networks.state_dict(),
             "optimizers": {
@@ -320,10 +315,6 @@ class Agent:
         if self.fitter is not None:
             _load_optimizer(self.fitter.optimizer, state["fit_optimizer"])
             self.fitter.fits = state["counters"]["fits"]
-        if "replay" in state:
-            self.replay.load_state_dict(state["replay"])
-        if self.synthetic is not None and "synthetic" in state:
-            self.synthetic.load_state_dict(state["synthetic"])
         self.generator.set_state(state["generator"].cpu())
         counters = state["counters"]
         self.env_steps = counters["env_steps"]

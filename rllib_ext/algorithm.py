@@ -6,7 +6,6 @@ import json
 import logging
 import math
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -23,15 +22,22 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from distributed.coordinator import Coordinator, Pace
 from distributed.learner_core import TurnReport
 from distributed.rollout_pool import RolloutPool
+from distributed.storage import resolve
 from mnm.statistics import statistics
 from rllib_ext.bound_summary import NO_ESTIMATE, bound_summary
+from rllib_ext.checkpoint_files import (
+    checkpoint_fault,
+    read_task_file,
+    remove_task_file,
+    write_task_file,
+)
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces, resolve_termination, task_spaces
 
 logger = logging.getLogger(__name__)
 
 BOUND_EPISODES = 20  # real ones for the log return beside the bound
-TASK_FILE = "task.json"  # beside a checkpoint: which task and algorithm it is of
+CLOSE_TIMEOUT = 2.0  # seconds that the learner may take to remove its temporary files
 
 
 class MnM(Algorithm):
@@ -157,19 +163,19 @@ class MnM(Algorithm):
         return super().get_module(module_id)
 
     def save_to_path(self, path: Any = None, *, filesystem: Any = None, **kwargs: Any) -> str:
-        """Saves a checkpoint, the replay with it, and `task.json`, which says what it is of."""
+        """Saves a checkpoint, the replay with it; last of all `task.json`, the mark of a whole one.
+
+        It says what the checkpoint is of and which files it has: see `rllib_ext.checkpoint_files`.
+        """
         report = self.coordinator.finish_learning()
         if report is not None:
             self._log_report(report)
+        if path is not None:
+            filesystem, path = resolve(path, filesystem)
+            remove_task_file(filesystem, path)
         path = super().save_to_path(path, filesystem=filesystem, **kwargs)
         self._raise_learner_error()
-        file = Path(path) / TASK_FILE
-        content = json.dumps(self._task()).encode()
-        if filesystem is None:
-            file.write_bytes(content)
-        else:
-            with filesystem.open_output_stream(file.as_posix()) as stream:
-                stream.write(content)
+        write_task_file(*resolve(path, filesystem), self._task())
         return path
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
@@ -180,7 +186,7 @@ class MnM(Algorithm):
         """
         self.coordinator.finish_learning()
         if kwargs.get("component") is None:
-            self._refuse_other_task(Path(path) / TASK_FILE, kwargs.get("filesystem"))
+            self._refuse_other_task(*resolve(path, kwargs.get("filesystem")))
         try:
             super().restore_from_path(path, *args, **kwargs)
             self._raise_learner_error()
@@ -189,6 +195,9 @@ class MnM(Algorithm):
 
     def cleanup(self) -> None:
         """Ends all actors."""
+        group = getattr(self, "learner_group", None)
+        if group is not None:  # a learner that hangs is not waited for
+            group.foreach_learner(lambda learner: learner.close(), timeout_seconds=CLOSE_TIMEOUT)
         pool = getattr(self, "pool", None)
         if pool is not None:
             pool.stop()
@@ -203,22 +212,15 @@ class MnM(Algorithm):
         }
         return json.loads(json.dumps(task, default=repr))
 
-    def _refuse_other_task(self, file: Path, filesystem: Any) -> None:
-        try:
-            if filesystem is None:
-                content = file.read_bytes()
-            else:
-                with filesystem.open_input_stream(file.as_posix()) as stream:
-                    content = stream.read()
-        except FileNotFoundError as error:
-            raise ValueError(
-                f"{file.parent} is not a whole checkpoint of mnm: {file.name} is missing."
-            ) from error
-        saved, own = json.loads(content), self._task()
+    def _refuse_other_task(self, filesystem: Any, folder: str) -> None:
+        fault = checkpoint_fault(filesystem, folder)
+        if fault is not None:
+            raise ValueError(fault)
+        saved, own = read_task_file(filesystem, folder), self._task()
         for name, value in own.items():
             if saved.get(name) != value:
                 raise ValueError(
-                    f"The checkpoint {file.parent} was made with {name}={saved.get(name)!r}, this "
+                    f"The checkpoint {folder} was made with {name}={saved.get(name)!r}, this "
                     f"algorithm has {name}={value!r}: restore with the settings it was made with."
                 )
 

@@ -22,7 +22,7 @@ from rllib_ext.algorithm import MnM
 from rllib_ext.config import OWN_NAMES, SETTING_NAMES, MnMConfig
 from rllib_ext.environments import probe_spaces
 from rllib_ext.errors import UserError, root_cause
-from rllib_ext.evaluation import evaluate_checkpoint
+from rllib_ext.evaluation import evaluate_policy
 from rllib_ext.progress import ProgressDisplay
 from rllib_ext.ray_session import first_line, ray_session
 from rllib_ext.run_folder import (
@@ -269,7 +269,7 @@ def run(
         raise UserError(
             "The run was stopped before its first evaluation: there is nothing to evaluate."
         )
-    evaluation = evaluate_checkpoint(checkpoint, FINAL_EPISODES, FINAL_SEED + (config.seed or 0))
+    evaluation = evaluate_policy(checkpoint, FINAL_EPISODES, FINAL_SEED + (config.seed or 0))
     metrics = result.metrics
     summary = {
         "env": config.env,
