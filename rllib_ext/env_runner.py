@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -258,3 +259,11 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
 
 RETURN_NAMES = (names.EPISODE_RETURN_MEAN, names.EPISODE_RETURN_MIN, names.EPISODE_RETURN_MAX)
 LENGTH_NAMES = (names.EPISODE_LEN_MEAN, names.EPISODE_LEN_MIN, names.EPISODE_LEN_MAX)
+# Metrics of an iteration without a step.
+NO_EPISODES = {
+    **dict.fromkeys((*RETURN_NAMES, *LENGTH_NAMES), math.nan),
+    names.NUM_ENV_STEPS_SAMPLED: 0,
+    names.NUM_ENV_STEPS_SAMPLED_LIFETIME: 0,
+    names.NUM_EPISODES: 0,
+    names.NUM_EPISODES_LIFETIME: 0,
+}

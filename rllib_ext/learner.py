@@ -25,6 +25,7 @@ from rllib_ext.rl_modules import WORLD_MODULE_ID
 logger = logging.getLogger(__name__)
 
 AGENT_STATE = "agent"
+LOG_STATE = "transition_log"
 AGENT_FILE = "agent.pt"  # tensors and plain values: loads with weights_only=True
 
 
@@ -35,6 +36,7 @@ class MnMLearner(TorchLearner):
         """Builds the RLModules and the agent, and lets both share one set of networks."""
         super().build()
         self._error: str | None = None
+        self._restored_partition: str | None = None
         torch.set_num_threads(granted_threads())
         policy = self.module[DEFAULT_MODULE_ID]
         agent = Agent(
@@ -95,6 +97,7 @@ class MnMLearner(TorchLearner):
         state = super().get_state(components, not_components=not_components, **kwargs)
         if components is None and not inference_only:
             state[AGENT_STATE] = self.core.agent.state_dict(with_replay=False)
+            state[LOG_STATE] = self.core.log_partition
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -102,12 +105,14 @@ class MnMLearner(TorchLearner):
         super().set_state(state)
         if AGENT_STATE in state:
             self.core.agent.load_state_dict(state[AGENT_STATE])
+            self._restored_partition = state.get(LOG_STATE)
 
     def save_to_path(
         self, path: Any = None, *, state: Any = None, filesystem: Any = None, **kwargs: Any
     ) -> str:
         """Saves RLlib's state and, in `agent.pt`, the whole agent with its replay."""
         with self._errors_kept():
+            self.core.flush_log()
             path = super().save_to_path(path, state=state, filesystem=filesystem, **kwargs)
             whole = {**self.core.agent.state_dict(), "version": self.core.version}
             buffer = io.BytesIO()
@@ -137,6 +142,7 @@ class MnMLearner(TorchLearner):
             whole = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             self.core.version = whole.pop("version")
             self.core.agent.load_state_dict(whole)
+            self.core.resume_log(self._restored_partition)
 
     def pop_error(self) -> str | None:
         """What went wrong in saving or restoring since the last call; None if nothing did."""
