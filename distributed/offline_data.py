@@ -330,12 +330,11 @@ def _column(batch: pa.RecordBatch, field: pa.Field, first_row: int) -> np.ndarra
         return column.to_numpy(zero_copy_only=False)
     width = field.type.list_size
     lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
-    _refuse_rows(
-        np.not_equal(lengths, width), field.name, first_row, f"the list has not {width} values"
-    )
+    wrong: np.ndarray = lengths != width
+    _refuse_rows(wrong, field.name, first_row, f"the list has not {width} values")
     flat = column.flatten()
-    nulls = _nulls(flat).reshape(len(column), width).any(1)
-    _refuse_rows(nulls, field.name, first_row, "a value is missing")
+    missing = np.any(_nulls(flat).reshape(len(column), width), axis=1)
+    _refuse_rows(missing, field.name, first_row, "a value is missing")
     return flat.to_numpy(zero_copy_only=False).reshape(len(column), width)
 
 
