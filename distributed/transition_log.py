@@ -89,12 +89,14 @@ class TransitionLog:
         """Takes the next rows; they are copied, so that the object store may let them go.
 
         Raises:
-            ValueError: an earlier part could not be written.
+            ValueError: the folder or an earlier part could not be written.
         """
         if batch.num_rows == 0:
             return
         if self._error is not None or (self._writing is not None and self._writing.done()):
             self._finish_writing()
+        if self.partition is None:
+            self._claim_partition()
         self._schema = batch.schema
         self._pending.append(batch.serialize())
         self._pending_rows += batch.num_rows
@@ -173,7 +175,7 @@ class TransitionLog:
     @property
     def _path(self) -> Path:
         assert self.partition is not None
-        return self.folder / f"run={quote(self.partition)}"
+        return self.folder / ("run=" + quote(self.partition, safe=""))
 
     def _begin_writing(self) -> None:
         self._finish_writing()
@@ -190,29 +192,32 @@ class TransitionLog:
             try:
                 self._writing.result()
             except (OSError, pa.ArrowException) as error:
-                self._error = ValueError(
-                    f"The transition log {self.folder} cannot be written: {error}."
-                )
-                self._error.__cause__ = error
+                self._fail(error)
             self._writing = None
         if self._error is not None:
             raise self._error
 
     def _write_batches(self, part: Part, buffers: list[pa.Buffer], schema: pa.Schema) -> None:
-        if self.partition is None:
-            self._claim_partition()
         batches = [pa.ipc.read_record_batch(buffer, schema) for buffer in buffers]
         self._write(part, pa.Table.from_batches(batches).combine_chunks())
 
     def _claim_partition(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         for attempt in itertools.count(1):
             self.partition = self.run if attempt == 1 else f"{self.run}-{attempt}"
             try:
+                self.folder.mkdir(parents=True, exist_ok=True)
                 self._path.mkdir()
             except FileExistsError:
-                continue
+                if self.folder.is_dir():
+                    continue
+                raise self._fail(f"{self.folder} is a file") from None
+            except OSError as error:
+                raise self._fail(error) from error
             return
+
+    def _fail(self, reason: object) -> ValueError:
+        self._error = ValueError(f"The transition log {self.folder} cannot be written: {reason}.")
+        return self._error
 
     def _write(self, part: Part, table: pa.Table) -> None:
         partial = self._path / part.partial_name

@@ -82,7 +82,9 @@ class MnM(Algorithm):
             on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
         )
         if config.output is not None:
-            self._open_log(config.output, config.output_run, config.output_max_rows_per_file)
+            folder, rows = config.output, config.output_max_rows_per_file
+            run = config.output_run or Path(self.logdir).name  # under Tune the trial's folder
+            self._ask_learner(lambda learner: learner.core.log_transitions(folder, run, rows))
         self._logged_env_steps = self.coordinator.start().env_steps
         self._offline_updates_per_iteration = int(
             (config.min_sample_timesteps_per_iteration or 0)
@@ -162,12 +164,6 @@ class MnM(Algorithm):
             self._ask_learner(lambda learner: learner.core.train_offline(updates))
         )
         self._log_report(self.coordinator.start())
-
-    def _open_log(self, folder: str, run: str | None, rows_per_part: int) -> None:
-        if run is None:
-            tuned = self.trial_id != "default"  # what it is outside Tune
-            run = self.trial_id if tuned else Path(self.logdir).name
-        self._ask_learner(lambda learner: learner.core.log_transitions(folder, run, rows_per_part))
 
     def _close_log(self) -> None:
         """Writes the rest of the log; the end of a run that has failed goes on without it."""

@@ -49,8 +49,8 @@ class OfflineDataConfig(AlgorithmConfig):
                 `updates_to_data_ratio`.
             output: Folder in which every real transition is logged as Parquet, in a partition for
                 each run; None: no log. The learner writes it.
-            output_run: Name of the run's partition; None: the trial's id under Tune, else the name
-                of the algorithm's own log folder. Trials need different ones.
+            output_run: Name of the run's partition; None: that of the trial's folder under Tune,
+                else of the algorithm's own log folder.
             output_max_rows_per_file: Rows after which a file is written, rounded up to whole
                 batches; a checkpoint writes what there is.
             **kwargs: RLlib's other settings belong to its pipeline of episodes and are refused.
@@ -125,4 +125,4 @@ def _absolute(path: str | os.PathLike[str]) -> str:
     """Tune runs a trial in a folder of its own: relative paths are taken from here."""
     path = os.fspath(path)
     is_uri = "://" in path or path.startswith(MINARI_PREFIX)
-    return path if is_uri else os.path.abspath(path)
+    return path if is_uri or not path else os.path.abspath(path)

@@ -110,6 +110,8 @@ def train(
     ):
         if not least <= count < 2**32:
             raise UserError(f"{name} {count} is not valid: use {least} or more, below 2**32.")
+    if offline_updates and not offline_data:
+        raise UserError("--offline-updates needs transitions: name them with --offline-data.")
     if algo not in ALGORITHMS:
         raise UserError(f"Unknown algorithm {algo!r}: use one of {', '.join(ALGORITHMS)}.")
     settings = {
