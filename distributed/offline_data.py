@@ -22,6 +22,7 @@ from mnm import TaskSpaces, Transitions
 from mnm.transitions import COLUMNS
 
 LOG_FOLDER = "transitions"  # of a run's folder
+REPLAY_MANIFEST = "manifest.json"  # of a checkpoint's replays
 ROWS_PER_BATCH = 65_536
 # What pandas and a read of a partitioned folder add when rows are written again.
 _IGNORED_COLUMNS = ("run", "__index_level_0__")
@@ -53,8 +54,9 @@ class Source(Protocol):
 class OfflineData:
     """The transitions at some paths, in the order of the paths and of the files' names.
 
-    A path is a Parquet file, a folder of them (a log's, a run's or any other, searched to the
-    bottom), a URI that `pyarrow.fs` resolves, a folder of a Minari data set or `minari:ID`.
+    A path is a Parquet file, a folder of them (a log's, a run's with its log, or any other; it is
+    searched to the bottom, replays of checkpoints left out), a URI of either that `pyarrow.fs`
+    resolves, the folder of a Minari data set, or `minari:ID`.
 
     A file that a crash has torn is passed over if it is the last of its folder.
 
@@ -133,7 +135,11 @@ class OfflineData:
 
     def _add_files(self, path: str) -> None:
         for file in _find_files(path):
-            torn = file.is_torn()
+            try:
+                torn = file.is_torn()
+            except OSError as error:
+                self._problems.append(f"{file.name}: it cannot be read ({_first_line(error)})")
+                continue
             if torn and file.is_last:
                 part = Part.parse(file.path.name)
                 rows = f"{part.rows} rows" if part else "rows, whose number nothing tells,"
@@ -217,15 +223,19 @@ def _find_files(path: str) -> list[_File]:
         raise ValueError(f"{path} cannot be reached: {_first_line(error)}.") from error
     if info.type == fs.FileType.NotFound:
         raise ValueError(f"There are no offline data at {path}.")
+    # A checkpoint's replays, folder/real and folder/synthetic, are the same rows again or imagined.
+    replays = {PurePosixPath(e.path).parent for e in found if e.base_name == REPLAY_MANIFEST}
     entries = []
     for entry in sorted((e for e in found if e.is_file), key=lambda e: _sorting_key(e.path)):
         inner = PurePosixPath(entry.path).relative_to(top)
         hidden = any(part.startswith((".", "_")) for part in inner.parts)
-        is_parquet = inner.suffix == ".parquet" and not hidden
+        is_replay = not replays.isdisjoint(PurePosixPath(entry.path).parents)
+        is_parquet = inner.suffix == ".parquet" and not hidden and not is_replay
         if is_parquet or entry.path == root or _is_partial(inner):
             entries.append(entry)
     if not entries:
-        raise ValueError(f"{path} holds no Parquet file.")
+        what = "no Parquet file but a checkpoint's replay: name the log" if replays else ""
+        raise ValueError(f"{path} holds {what or 'no Parquet file'}.")
     last = {PurePosixPath(entry.path).parent: entry.path for entry in entries}
     return [
         _File(

@@ -155,6 +155,16 @@ def test_hidden_files_and_other_kinds_are_passed_over(tmp_path: Path) -> None:
     assert len(load(tmp_path)) == 20
 
 
+def test_replays_of_checkpoints_are_no_data(tmp_path: Path) -> None:
+    """Their imagined rows have the same columns."""
+    write(tmp_path / "checkpoint" / "replay" / "synthetic" / "part-000000.parquet")
+    (tmp_path / "checkpoint" / "replay" / "manifest.json").write_text("{}")
+    assert "no Parquet file but a checkpoint's replay: name the log" in refusal(tmp_path)
+    write(tmp_path / "a.parquet")
+    assert len(load(tmp_path)) == 20
+    assert len(load(tmp_path / "checkpoint" / "replay" / "synthetic")) == 20
+
+
 def test_the_learner_takes_them_in_as_no_steps_of_its_own(tmp_path: Path) -> None:
     core = LearnerCore(small_agent("mnm", updates_to_data_ratio=5.0, num_random_steps=0))
     assert core.ingest_offline([str(log(tmp_path, {"a": 50}))]) == []
