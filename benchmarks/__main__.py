@@ -21,6 +21,7 @@ SUITES = (
     "rollouts",
     "weights",
     "checkpoint",
+    "transition_log",
     "end_to_end",
     "algorithms",
     "whole_jobs",

@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.learner_device import ACTION_DIM, OBSERVATION_DIM
-from benchmarks.measure import Row
+from benchmarks.learner_device import ACTION_DIM, OBSERVATION_DIM, random_transitions
+from benchmarks.measure import Row, summarise
 from distributed.replay_files import ReplayFiles
 from distributed.storage import file_sizes, resolve
-from mnm import Transitions
 from mnm.replay import ReplayBuffer
 
 NEW_ROWS = 1000  # between two saves
-
-
-def transitions(count: int) -> Transitions:
-    """Rows of HalfCheetah's widths, in episodes of a thousand steps."""
-    generator = np.random.default_rng(0)
-    numbers = np.arange(count)
-    return Transitions(
-        generator.standard_normal((count, OBSERVATION_DIM), dtype=np.float32),
-        generator.standard_normal((count, ACTION_DIM), dtype=np.float32),
-        generator.standard_normal(count, dtype=np.float32),
-        generator.standard_normal((count, OBSERVATION_DIM), dtype=np.float32),
-        np.zeros(count, dtype=bool),
-        numbers % 1000 == 999,
-        numbers // 1000,
-        numbers % 1000,
-    )
-
-
-def row(name: str, unit: str, figures: list[float]) -> Row:
-    """A line without a peer."""
-    median = statistics.median(figures)
-    spread = (max(figures) - min(figures)) / median
-    return Row(name, unit, median, None, None, None, None, None, spread)
 
 
 def milliseconds(work: Callable[[], None]) -> float:
@@ -54,8 +27,8 @@ def milliseconds(work: Callable[[], None]) -> float:
 def measure(size: int, repeats: int) -> list[Row]:
     """First save, a save after `NEW_ROWS` more rows, load, and megabytes, of a full ring."""
     buffer = ReplayBuffer(size, OBSERVATION_DIM, ACTION_DIM, "cpu")
-    buffer.append(transitions(size))
-    new = transitions(NEW_ROWS)
+    buffer.append(random_transitions(size))
+    new = random_transitions(NEW_ROWS)
     first, following, load = [], [], []
     megabytes = 0.0
     with tempfile.TemporaryDirectory() as name:
@@ -72,10 +45,10 @@ def measure(size: int, repeats: int) -> list[Row]:
                 shutil.rmtree(folder)
     title = f"checkpoint: {size:,} rows, "
     return [
-        row(f"{title}first save", "ms", first[1:]),
-        row(f"{title}save after {NEW_ROWS:,} new rows", "ms", following[1:]),
-        row(f"{title}load", "ms", load[1:]),
-        row(f"{title}size", "MB", [megabytes]),
+        summarise(f"{title}first save", "ms", first[1:]),
+        summarise(f"{title}save after {NEW_ROWS:,} new rows", "ms", following[1:]),
+        summarise(f"{title}load", "ms", load[1:]),
+        summarise(f"{title}size", "MB", [megabytes]),
     ]
 
 

@@ -22,15 +22,14 @@ class LeanSyncVectorEnv(gym.vector.SyncVectorEnv):
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env]]) -> None:
         super().__init__(env_fns, copy=False)
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Steps every environment; one whose episode has ended is reset instead.
 
         Args:
             actions: [N, act].
         """
-        observations, rewards = self._observations, self._rewards
+        observations: Any = self._observations
+        rewards = self._rewards
         terminateds, truncateds = self._terminations, self._truncations
         resetting = self._autoreset_envs.tolist()
         for i, env in enumerate(self.envs):

@@ -20,7 +20,7 @@ from mnm.rewards import RewardTransform
 from mnm.rollouts import RolloutRequest, answer_rollout_request
 from mnm.settings import Settings
 from mnm.terminations import TerminationFunction
-from mnm.transitions import Transitions
+from mnm.transitions import Transitions, check_finite
 from mnm.updates import JointUpdate
 
 HOLDOUT_SAMPLE = 1024  # held-out rows that the classifier is judged on
@@ -77,6 +77,8 @@ class Agent:
         )
         self.env_steps = 0
         self.updates = 0
+        self.offline_transitions = 0
+        self.offline_updates = 0
         self.synthetic_transitions = 0
         self._next_fit = self._next_rollout = settings.num_random_steps
         self._critics_biased = False
@@ -101,8 +103,31 @@ class Agent:
         check_finite(transitions, self.env_steps)
         if self.settings.has_classifier:
             self.rewards.check(transitions.rewards, transitions.terminateds, self.env_steps)
-        self.replay.append(transitions)
+        self._keep(transitions)
         self.env_steps += len(transitions)
+
+    def check_offline(self, transitions: Transitions, first_row: int = 0) -> None:
+        """Raises the ValueError that `ingest_offline` would; `first_row` numbers row 0 in it."""
+        if self.settings.has_classifier and len(transitions):
+            self.rewards.check(transitions.rewards, transitions.terminateds, first_row, "row")
+
+    def ingest_offline(self, transitions: Transitions) -> None:
+        """Takes in real transitions that are no steps of this run, as from a log.
+
+        Neither the updates-to-data ratio nor a schedule counts them; see `mnm.offline_training`.
+
+        Raises:
+            ValueError: the reward transform refuses a reward; nothing of the batch is kept.
+        """
+        if len(transitions) == 0:
+            return
+        self.check_offline(transitions, self.offline_transitions)
+        self._keep(transitions)
+        self.offline_transitions += len(transitions)
+
+    def _keep(self, transitions: Transitions) -> None:
+        self.rewards.remember(transitions.rewards)
+        self.replay.append(transitions)
 
     def learn(self) -> dict[str, float]:
         """Does all that is due: fit, imagine, update. Returns the statistics of what was done."""
@@ -114,9 +139,14 @@ class Agent:
 
     def fit_if_due(self) -> dict[str, float]:
         """Fits the ensemble by maximum likelihood if `dynamics_fit_interval` steps have passed."""
-        if self.fitter is None or self.env_steps < self._next_fit or not self._has_holdout:
+        if self.env_steps < self._next_fit or not self.can_fit:
             return {}
         self._next_fit = self.env_steps + self.settings.dynamics_fit_interval
+        return self.fit()
+
+    def fit(self) -> dict[str, float]:
+        """Fits the ensemble by maximum likelihood, where `can_fit`."""
+        assert self.fitter is not None
         report: FitReport = self.fitter.fit(self.replay, self.generator)
         if self.settings.algo == "mnm" and not self._critics_biased:
             self._bias_critics()
@@ -128,9 +158,13 @@ class Agent:
 
     def rollout_request(self) -> RolloutRequest | None:
         """What to imagine now, if `rollout_interval` steps have passed and a model is fitted."""
-        if self.synthetic is None or self.env_steps < self._next_rollout or not self._has_holdout:
+        if self.env_steps < self._next_rollout or not self.can_fit:
             return None
         self._next_rollout = self.env_steps + self.settings.rollout_interval
+        return self.draw_rollout_request()
+
+    def draw_rollout_request(self) -> RolloutRequest:
+        """What to imagine for one `rollout_interval`, from start states of the replay."""
         count = self.settings.rollouts_per_step * self.settings.rollout_interval
         starts = self.replay.sample(count, self.generator).observations
         seed = torch.randint(2**62, (), generator=self.generator, device=self.device)
@@ -259,6 +293,11 @@ class Agent:
         """Whether there are rows enough to learn from: one is held out."""
         return len(self.replay) >= HOLDOUT_PERIOD
 
+    @property
+    def can_fit(self) -> bool:
+        """Whether there is a model, and rows enough to fit it."""
+        return self.fitter is not None and self._has_holdout
+
     def _members(self) -> Tensor | None:
         """The members that imagine: all for mnm, the elites for mbpo and mnm-approx."""
         assert self.networks.dynamics is not None
@@ -281,6 +320,8 @@ class Agent:
             "counters": {
                 "env_steps": self.env_steps,
                 "updates": self.updates,
+                "offline_transitions": self.offline_transitions,
+                "offline_updates": self.offline_updates,
                 "synthetic_transitions": self.synthetic_transitions,
                 "next_fit": self._next_fit,
                 "next_rollout": self._next_rollout,
@@ -319,6 +360,8 @@ class Agent:
         counters = state["counters"]
         self.env_steps = counters["env_steps"]
         self.updates = counters["updates"]
+        self.offline_transitions = counters["offline_transitions"]
+        self.offline_updates = counters["offline_updates"]
         self.synthetic_transitions = counters["synthetic_transitions"]
         self._next_fit = counters["next_fit"]
         self._next_rollout = counters["next_rollout"]
@@ -350,25 +393,3 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
     optimizer.load_state_dict(state)
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
-
-
-def check_finite(transitions: Transitions, first_step: int) -> None:
-    """Refuses NaN and infinity in real transitions.
-
-    Args:
-        transitions: from the environment.
-        first_step: real step of row 0, for the message.
-
-    Raises:
-        ValueError: names the column, the real step, the episode and the step in it.
-    """
-    for name in ("observations", "actions", "rewards", "next_observations"):
-        column = getattr(transitions, name)
-        if not np.isfinite(column).all():
-            finite = np.isfinite(column).reshape(len(column), -1).all(1)
-            row = int(finite.argmin())
-            raise ValueError(
-                f"The environment gave a value that is not finite in {name} at real step "
-                f"{first_step + row} (step {transitions.steps[row]} of episode "
-                f"{transitions.episode_ids[row]}): mend the environment; the last checkpoint stays."
-            )

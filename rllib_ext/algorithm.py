@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import (
@@ -33,6 +36,7 @@ from rllib_ext.checkpoint_files import (
 )
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces, resolve_termination, task_spaces
+from rllib_ext.sample_metrics import NO_EPISODES
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +46,8 @@ CLOSE_TIMEOUT = 2.0  # seconds that the learner may take to remove its temporary
 
 class MnM(Algorithm):
     """Joint model-policy optimization (Eysenbach et al. 2022), MBPO and SAC on Ray."""
+
+    config: MnMConfig
 
     @classmethod
     def get_default_config(cls) -> MnMConfig:
@@ -83,23 +89,48 @@ class MnM(Algorithm):
             ),
             on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
         )
+        if config.output is not None:
+            folder, rows = config.output, config.output_max_rows_per_file
+            run = config.output_run or Path(self.logdir).name  # under Tune the trial's folder
+            self._ask_learner(lambda learner: learner.core.log_transitions(folder, run, rows))
         self._logged_env_steps = self.coordinator.start().env_steps
         if self.eval_env_runner_group is not None:
             # RLlib's own would ask the learner, and wait until its turn is over.
             self.eval_env_runner_group.sync_weights = self._send_published_policy
+        self._offline_updates_per_iteration = int(
+            (config.min_sample_timesteps_per_iteration or 0)
+            * (config.settings().updates_to_data_ratio or 1.0)
+        )
         # All names from the start: Tune's progress.csv takes its columns from the first result.
         self._statistics = dict.fromkeys(statistics(config.settings()), math.nan)
 
     def training_step(self) -> None:
-        """One turn of the wheel: see `distributed.coordinator`."""
+        """One turn of the wheel: see `distributed.coordinator`; before it, what is offline."""
+        if self._offline_is_due:
+            self._train_offline()
+            return
         report = self.coordinator.turn()
         self.coordinator.probe()
         if report is not None:
             self._log_report(report)
 
     def step(self) -> dict[str, Any]:
-        """One iteration; with an evaluation it brings the live estimate of the bound."""
-        result = super().step()
+        """One iteration; with an evaluation it brings the live estimate of the bound.
+
+        While offline updates are to be made, an iteration makes as many as it would between real
+        steps, and no step.
+        """
+        config = self.config
+        if self._offline_is_due and config.offline_updates:
+            self.config = config.copy(copy_frozen=False)
+            self.config.min_sample_timesteps_per_iteration = 0
+            self.config.min_train_timesteps_per_iteration = 0
+        try:
+            result = super().step()
+        finally:
+            self.config = config
+        # All names from the start: Tune's progress.csv takes its columns from the first result.
+        result.setdefault(ENV_RUNNER_RESULTS, dict(NO_EPISODES))
         interval = self.config.evaluation_interval
         if interval and self.config.settings().has_classifier:
             # Always all names: Tune's progress.csv takes its columns from the first result.
@@ -120,12 +151,64 @@ class MnM(Algorithm):
             )
         return super().evaluate(*args, **kwargs)
 
+    @property
+    def _offline_is_due(self) -> bool:
+        """Whether there are offline transitions or updates that the learner does not have yet."""
+        if not self.config.offline_paths:
+            return False
+        report = self.coordinator.latest
+        assert report is not None
+        wanted = self.config.offline_updates
+        return report.offline_transitions == 0 or report.offline_updates < wanted
+
+    def _train_offline(self) -> None:
+        """Has the learner read the files and make an iteration's offline updates."""
+        report = self.coordinator.latest
+        assert report is not None
+        if report.offline_transitions == 0:
+            paths = self.config.offline_paths
+            for warning in self._ask_learner(lambda learner: learner.core.ingest_offline(paths)):
+                logger.warning(warning)
+        left = max(0, self.config.offline_updates - report.offline_updates)
+        updates = min(left, self._offline_updates_per_iteration or left)
+        self._statistics.update(
+            self._ask_learner(lambda learner: learner.core.train_offline(updates))
+        )
+        self._log_report(self.coordinator.start())
+
+    def _close_log(self) -> None:
+        """Writes the rest of the log; the end of a run that has failed goes on without it."""
+        group = getattr(self, "learner_group", None)
+        if group is None or self.config.output is None:
+            return
+        try:
+            for result in group.foreach_learner(lambda learner: learner.core.close_log()):
+                if not result.ok:
+                    raise result.get()
+        except (ValueError, RayError) as error:
+            logger.warning("The last transitions were not logged: %s", error)
+
+    def _ask_learner(self, question: Callable[[Any], Any]) -> Any:
+        """The learner's answer.
+
+        Raises:
+            ValueError: what the learner raised.
+        """
+        (result,) = self.learner_group.foreach_learner(question)
+        if not result.ok:
+            raise result.get()
+        return result.get()
+
     def _estimate_bound(self) -> dict[str, float]:
         """The bound and the log return of the present policy; NaN while no model is fitted."""
         settings, group = self.config.settings(), self.eval_env_runner_group
         published = self.coordinator.latest
         assert published is not None
-        if group is None or published.updates == 0 or settings.bound_horizon == 0:
+        if (
+            group is None
+            or published.updates + published.offline_updates == 0
+            or settings.bound_horizon == 0
+        ):
             return dict(NO_ESTIMATE)
         self._send_published_policy()
         remote = group.healthy_worker_ids()[:1]
@@ -201,6 +284,7 @@ class MnM(Algorithm):
         pool = getattr(self, "pool", None)
         if pool is not None:
             pool.stop()
+        self._close_log()
         super().cleanup()
 
     def _task(self) -> dict[str, Any]:
@@ -266,6 +350,8 @@ class MnM(Algorithm):
         totals = {
             "num_updates_lifetime": report.updates,
             "num_synthetic_transitions_lifetime": report.synthetic_transitions,
+            "num_offline_transitions": report.offline_transitions,
+            "num_offline_updates": report.offline_updates,
             "updates_to_data_ratio": report.updates / learned_steps if learned_steps > 0 else 0.0,
             "weights_version": report.version,
             **asdict(self.coordinator.counts),

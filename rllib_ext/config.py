@@ -16,6 +16,7 @@ from mnm.settings import Algorithm, Bound, RewardTransformName
 from rllib_ext.env_runner import MnMEnvRunner
 from rllib_ext.environments import resolve_termination
 from rllib_ext.learner import MnMLearner
+from rllib_ext.offline_config import OfflineDataConfig
 from rllib_ext.rl_modules import WORLD_MODULE_ID, PolicyModule, WorldModule
 
 SETTING_NAMES = tuple(field.name for field in fields(Settings))
@@ -37,7 +38,7 @@ REFUSED_HOOKS = (
 )
 
 
-class MnMConfig(AlgorithmConfig):
+class MnMConfig(OfflineDataConfig):
     """Configures MnM, MnM-approx, MBPO or SAC, one learner with four settings.
 
     .. code-block:: python
@@ -302,6 +303,7 @@ class MnMConfig(AlgorithmConfig):
         if not self.enable_rl_module_and_learner or not self.enable_env_runner_and_connector_v2:
             _refuse("MnM runs on RLlib's new API stack only: leave api_stack() alone.")
         self._refuse_what_would_be_ignored()
+        self.check_offline_data()
         given_lag = self.max_weight_lag
         if given_lag != "auto" and (not isinstance(given_lag, int) or isinstance(given_lag, bool)):
             _refuse(f"max_weight_lag={given_lag!r} is not valid: use 'auto' or a number of steps.")

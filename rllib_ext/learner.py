@@ -28,6 +28,7 @@ from rllib_ext.rl_modules import WORLD_MODULE_ID
 logger = logging.getLogger(__name__)
 
 AGENT_STATE = "agent"
+LOG_STATE = "transition_log"
 
 
 class MnMLearner(TorchLearner):
@@ -37,6 +38,7 @@ class MnMLearner(TorchLearner):
         """Builds the RLModules and the agent, and lets both share one set of networks."""
         super().build()
         self._error: str | None = None
+        self._restored_partition: str | None = None
         torch.set_num_threads(granted_threads())
         policy = self.module[DEFAULT_MODULE_ID]
         agent = Agent(
@@ -101,6 +103,7 @@ class MnMLearner(TorchLearner):
         state = super().get_state(components, not_components=not_components, **kwargs)
         if components is None and not inference_only:
             state[AGENT_STATE] = self.core.agent.state_dict()
+            state[LOG_STATE] = self.core.log_partition
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -108,12 +111,14 @@ class MnMLearner(TorchLearner):
         super().set_state(state)
         if AGENT_STATE in state:
             self.core.agent.load_state_dict(state[AGENT_STATE])
+            self._restored_partition = state.get(LOG_STATE)
 
     def save_to_path(
         self, path: Any = None, *, state: Any = None, filesystem: Any = None, **kwargs: Any
     ) -> str:
         """Saves RLlib's state, the agent in `agent.pt` and its replays in `replay/`."""
         with self._errors_kept():
+            self.core.flush_log()
             if path is not None:
                 filesystem, path = resolve(path, filesystem)
             path = super().save_to_path(path, state=state, filesystem=filesystem, **kwargs)
@@ -139,6 +144,7 @@ class MnMLearner(TorchLearner):
             self._replay_files.load(self._replays(), f"{path}/{REPLAY_FOLDER}", filesystem)
             self.core.version = whole.pop("version")
             self.core.agent.load_state_dict(whole)
+            self.core.resume_log(self._restored_partition)
 
     def close(self) -> None:
         """Removes temporary files."""

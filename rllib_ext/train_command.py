@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,10 +18,11 @@ import yaml
 from ray import tune
 from rich.console import Console
 
+from distributed.offline_data import LOG_FOLDER, OfflineData
 from mnm import ALGORITHMS, Settings
 from rllib_ext.algorithm import MnM
 from rllib_ext.config import OWN_NAMES, SETTING_NAMES, MnMConfig
-from rllib_ext.environments import probe_spaces
+from rllib_ext.environments import probe_spaces, task_spaces
 from rllib_ext.errors import UserError, root_cause
 from rllib_ext.evaluation import evaluate_policy
 from rllib_ext.progress import ProgressDisplay
@@ -91,6 +93,20 @@ def train(
             "chrome://tracing or ui.perfetto.dev)."
         ),
     ] = None,
+    log_transitions: Annotated[
+        bool, typer.Option(help="Log every real step as Parquet in the run's folder.")
+    ] = False,
+    offline_data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Start with these transitions: Parquet files, folders or URIs of them, "
+            "minari:ID; may be repeated.",
+        ),
+    ] = None,
+    offline_updates: Annotated[
+        int, typer.Option(help="Joint updates on them before the first real step.")
+    ] = 0,
 ) -> None:
     """Train an agent; writes curves, summary and checkpoint into the run's folder.
 
@@ -99,15 +115,18 @@ def train(
     driver, and two runs of one seed are equal bit for bit.
     """
     for name, count, least in (
-        ("--steps", steps, 1),
+        ("--steps", steps, 0 if offline_updates else 1),
         ("--evaluation-interval", evaluation_interval, 1),
         ("--num-env-runners", num_env_runners, 0),
         ("--num-rollout-workers", num_rollout_workers or 0, 0),
         ("--num-gpus", num_gpus, 0),
         ("--seed", seed, 0),
+        ("--offline-updates", offline_updates, 0),
     ):
         if not least <= count < 2**32:
             raise UserError(f"{name} {count} is not valid: use {least} or more, below 2**32.")
+    if offline_updates and not offline_data:
+        raise UserError("--offline-updates needs transitions: name them with --offline-data.")
     if algo not in ALGORITHMS:
         raise UserError(f"Unknown algorithm {algo!r}: use one of {', '.join(ALGORITHMS)}.")
     settings = {
@@ -129,7 +148,11 @@ def train(
         num_gpus=num_gpus,
         seed=seed,
         # Whole intervals, so that the run ends at --steps.
-        evaluation_interval=-(-steps // -(-steps // evaluation_interval)),
+        evaluation_interval=(
+            -(-steps // -(-steps // evaluation_interval)) if steps else evaluation_interval
+        ),
+        offline_data=offline_data or [],
+        offline_updates=offline_updates,
     )
     if output is None:
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -137,6 +160,8 @@ def train(
     refuse_used_folder(output)
     if trace is not None and not trace.resolve().parent.is_dir():
         raise UserError(f"--trace {trace}: its folder does not exist; make it first.")
+    if log_transitions:
+        run_config.offline_data(output=output / LOG_FOLDER, output_run=output.resolve().name)
     display = ProgressDisplay(f"{algo} on {env}, seed {seed}", steps)
     with ray_session(MnM.default_resource_request(run_config)):
         try:
@@ -163,8 +188,10 @@ def build_config(
     num_gpus: float,
     seed: int,
     evaluation_interval: int,
+    offline_data: Sequence[str] = (),
+    offline_updates: int = 0,
 ) -> MnMConfig:
-    """The config of a run, checked down to the environment's spaces.
+    """The config of a run, checked down to the environment's spaces and the offline data's columns.
 
     Raises:
         UserError: something in it is wrong; one sentence.
@@ -187,9 +214,13 @@ def build_config(
             .evaluation(evaluation_interval=1, evaluation_duration=FINAL_EPISODES)
             .reporting(min_sample_timesteps_per_iteration=evaluation_interval)
             .debugging(seed=seed)
+            .offline_data(input_=offline_data, offline_updates=offline_updates)
         )
         config.validate()
         spaces = probe_spaces(config)
+        if offline_data:
+            for warning in OfflineData(offline_data, task_spaces(*spaces)).warnings:
+                typer.echo(f"mnm: {warning}", err=True)
     except ValueError as error:
         raise UserError(first_line(error)) from error
     return config.environment(observation_space=spaces[0], action_space=spaces[1])
@@ -201,11 +232,13 @@ class ReturnStopper(tune.Stopper):
     Args:
         steps: real environment steps.
         stop_return: mean return to meet; None: never.
+        offline_updates: to be made before the first step.
     """
 
-    def __init__(self, steps: int, stop_return: float | None) -> None:
+    def __init__(self, steps: int, stop_return: float | None, offline_updates: int = 0) -> None:
         self.steps = steps
         self.stop_return = stop_return
+        self.offline_updates = offline_updates
         self._met = 0
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -213,7 +246,11 @@ class ReturnStopper(tune.Stopper):
         achieved = result["evaluation"]["env_runners"]["episode_return_mean"]
         met = self.stop_return is not None and achieved >= self.stop_return
         self._met = self._met + 1 if met else 0
-        return self._met >= EVALUATIONS_TO_STOP or result[STEPS_COLUMN] >= self.steps
+        done = (
+            result[STEPS_COLUMN] >= self.steps
+            and result["num_offline_updates"] >= self.offline_updates
+        )
+        return self._met >= EVALUATIONS_TO_STOP or done
 
     def stop_all(self) -> bool:
         """Never stops other trials."""
@@ -236,7 +273,10 @@ def run(
     started = time.monotonic()
     # What a trial raises is reported below, in one sentence or whole; Tune's log would repeat it.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    interval = config.min_sample_timesteps_per_iteration
+    settings, interval = config.settings(), config.min_sample_timesteps_per_iteration
+    # Offline updates come in iterations of as many as between real steps.
+    ratio = settings.updates_to_data_ratio or 1.0
+    iterations = int((steps + config.offline_updates / ratio) // interval)
     tuner = tune.Tuner(
         MnM,
         param_space=config,
@@ -244,11 +284,11 @@ def run(
         run_config=tune.RunConfig(
             name=folder.name,
             storage_path=str(folder.parent),
-            stop=ReturnStopper(steps, stop_return),
+            stop=ReturnStopper(steps, stop_return, config.offline_updates),
             callbacks=[display],
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=2,
-                checkpoint_frequency=max(1, steps // (CHECKPOINTS * interval)),
+                checkpoint_frequency=max(1, iterations // CHECKPOINTS),
                 checkpoint_at_end=True,
             ),
             verbose=0,
@@ -273,11 +313,13 @@ def run(
     metrics = result.metrics
     summary = {
         "env": config.env,
-        "algo": config.settings().algo,
+        "algo": settings.algo,
         "seed": config.seed,
         "env_steps": int(metrics[STEPS_COLUMN]),
         "updates": int(metrics["num_updates_lifetime"]),
         "synthetic_transitions": int(metrics["num_synthetic_transitions_lifetime"]),
+        "offline_transitions": int(metrics["num_offline_transitions"]),
+        "offline_updates": int(metrics["num_offline_updates"]),
         "wall_seconds": round(time.monotonic() - started, 1),
         "evaluation_return_mean": evaluation.return_mean,
         "evaluation_return_std": evaluation.return_std,

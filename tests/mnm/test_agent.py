@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mnm import Agent, TaskSpaces
-from mnm.agent import check_finite
 from mnm.replay import Batch
 from mnm.settings import ALGORITHMS
+from mnm.transitions import check_finite
 from tests.mnm.small_cases import (
     SPACES,
     parameters_of,
