@@ -72,10 +72,10 @@ def measure(size: int, repeats: int) -> list[Row]:
                 shutil.rmtree(folder)
     title = f"checkpoint: {size:,} rows, "
     return [
-        row(f"{title}first save", "ms", first[1:]),
-        row(f"{title}save after {NEW_ROWS:,} new rows", "ms", following[1:]),
-        row(f"{title}load", "ms", load[1:]),
-        row(f"{title}size", "MB", [megabytes]),
+        row(f"{title}first save", "ms (less is better)", first[1:]),
+        row(f"{title}save after {NEW_ROWS:,} new rows", "ms (less is better)", following[1:]),
+        row(f"{title}load", "ms (less is better)", load[1:]),
+        row(f"{title}size", "MB (less is better)", [megabytes]),
     ]
 
 
