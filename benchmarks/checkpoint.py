@@ -45,10 +45,10 @@ def measure(size: int, repeats: int) -> list[Row]:
                 shutil.rmtree(folder)
     title = f"checkpoint: {size:,} rows, "
     return [
-        summarise(f"{title}first save", "ms", first[1:]),
-        summarise(f"{title}save after {NEW_ROWS:,} new rows", "ms", following[1:]),
-        summarise(f"{title}load", "ms", load[1:]),
-        summarise(f"{title}size", "MB", [megabytes]),
+        summarise(f"{title}first save", "ms (less is better)", first[1:]),
+        summarise(f"{title}save after {NEW_ROWS:,} new rows", "ms (less is better)", following[1:]),
+        summarise(f"{title}load", "ms (less is better)", load[1:]),
+        summarise(f"{title}size", "MB (less is better)", [megabytes]),
     ]
 
 
