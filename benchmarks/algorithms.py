@@ -22,7 +22,7 @@ class Scale:
     """How long the runs are and what is an actor.
 
     Attributes:
-        actors: of mbpo, mnm-approx and mnm; sac has no rollout worker.
+        actors: see `actors_of`.
         random_steps: before the first model fit and the first update.
         block: real steps a repeat; one model fit and one batch of rollouts fall into each.
         iteration: real steps a call of `train()`. The blocks begin one of them after a fit, so that
@@ -55,13 +55,17 @@ QUICK = Scale(
 )
 
 
+def actors_of(algo: str, scale: Scale) -> Actors:
+    """The scale's; sac has nothing to imagine with."""
+    return replace(scale.actors, rollout_workers=0) if algo == "sac" else scale.actors
+
+
 def live(algo: str, scale: Scale) -> Live:
     """One of the four algorithms."""
-    actors = scale.actors if algo != "sac" else replace(scale.actors, rollout_workers=0)
     return Live(
         live_config(
             ENV,
-            actors,
+            actors_of(algo, scale),
             scale.iteration,
             algo=algo,
             updates_to_data_ratio=UPDATES_TO_DATA_RATIO,
@@ -121,7 +125,7 @@ def rows(quick: bool) -> list[Row]:
         own = windows[algo]
         results += [
             summarise(
-                f"{name}, steps {since:,} to {until:,}, {scale.actors}",
+                f"{name}, steps {since:,} to {until:,}, {actors_of(algo, scale)}",
                 "real steps/s",
                 steps_per_second(own),
                 steps_per_second(windows["sac"]) if algo != "sac" else (),
@@ -138,7 +142,7 @@ def rows(quick: bool) -> list[Row]:
                 [100 * (1 - sum(window.parts.values()) / window.seconds) for window in own],
             ),
         ]
-        if algo != "sac":
+        if algo != "sac" and not quick:  # a quick run's few steps would be mostly that fit
             results.append(
                 summarise(
                     f"{name}, all of these steps with the first and longest model fit",

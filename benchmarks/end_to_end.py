@@ -138,11 +138,11 @@ def rows(quick: bool) -> list[Row]:
     return [
         summarise(
             f"end_to_end: sac, {ENV}, 1 update per step, batch {BATCH_SIZE}, "
-            f"{actors}, {own_parameters():,} trained parameters",
+            f"{actors}, {own_parameters():,} trained parameters, RLlib {name}",
             "updates/s",
             figures["ours"],
             figures[name],
-            f"RLlib SAC, {name}, {size.get():,} trained parameters",
+            f"RLlib SAC, {size.get():,} trained parameters",
         )
         for name in peers
     ]

@@ -68,7 +68,8 @@ class Actors:
             return "all in one process"
         counts = ((self.collectors, "collector"), (self.rollout_workers, "rollout worker"))
         parts = [f"{count} {name}{'s' * (count > 1)}" for count, name in counts if count]
-        return " and ".join(["learner", *parts]) + " as actors"
+        *most, last = ["learner", *parts]
+        return f"{', '.join(most)} and {last} as actors" if most else "learner as an actor"
 
 
 def live_config(

@@ -59,7 +59,9 @@ def block(count: int) -> Transitions:
 def rows(quick: bool) -> list[Row]:
     """Sampling 256 rows, and ingesting blocks as collectors send them and large ones."""
     calls, peer_calls, repeats = (200, 5, 3) if quick else (2000, 20, 5)
-    agent = ready_agent(Settings.preset("sac", num_random_steps=0), "cpu")
+    # A ring so small that all of its memory has been touched before it is timed.
+    settings = Settings.preset("sac", num_random_steps=0, replay_capacity=STORED)
+    agent = ready_agent(settings, "cpu")
     agent.ingest(block(STORED))
     peer = EpisodeReplayBuffer(capacity=2 * STORED)
     peer.add(list(episodes(STORED // LONG, LONG)))

@@ -56,7 +56,7 @@ def rows(quick: bool) -> list[Row]:
         for count in counts:
             results.append(
                 compare(
-                    f"weights: publish until {count} reader{'s' * (count > 1)} have loaded them",
+                    f"weights: publish until loaded by {count} reader{'s' * (count > 1)}",
                     "ms (less is better)",
                     partial(publish, policy, readers[:count], times),
                     partial(send_copies, policy, readers[:count], times),

@@ -12,8 +12,9 @@ from tests.rllib_ext.small_configs import LINE, TINY
     ("actors", "text"),
     [
         (Actors(), "all in one process"),
+        (Actors(learner=True), "learner as an actor"),
         (Actors(collectors=1, learner=True), "learner and 1 collector as actors"),
-        (Actors(2, 1, True), "learner and 2 collectors and 1 rollout worker as actors"),
+        (Actors(2, 1, True), "learner, 2 collectors and 1 rollout worker as actors"),
     ],
 )
 def test_actors_in_words(actors, text):
