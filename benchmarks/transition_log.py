@@ -1,8 +1,8 @@
 """Cost of logging transitions, on HalfCheetah's widths: `python -m benchmarks.transition_log`.
 
-The learner's turns of SAC, whose steps are the fastest, with a log and without one in turns; and what
-the log takes by itself, in the learner's thread and in its own. A part is written every 1,000 rows,
-ten times as often as by default.
+The learner's turns of SAC, whose steps are the fastest, with a log and without one in turns; and
+what the log takes by itself, in the learner's thread and in its own. A part is written every 1,000
+rows, ten times as often as by default.
 """
 
 from __future__ import annotations
