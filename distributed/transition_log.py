@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROWS_PER_PART = 10_000
+SECONDS_PER_PART = 60.0  # a slow run writes smaller parts, so that a crash takes a minute at most
 _PART = re.compile(r"part-(\d+)-(\d+)-(\d+)\.parquet")
 
 
@@ -66,7 +68,8 @@ class TransitionLog:
     Args:
         folder: on a disk of this machine or one that is mounted here.
         run: name of the run.
-        rows_per_part: rows after which a part is written; batches are not cut.
+        rows_per_part: rows after which a part is written, at the latest after
+            `SECONDS_PER_PART`; batches are not cut.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class TransitionLog:
         self._next_step = 0
         self._pending: list[pa.Buffer] = []
         self._pending_rows = 0
+        self._pending_since = 0.0
         self._schema: pa.Schema | None = None
         self._thread = ThreadPoolExecutor(1, "transition-log")
         self._writing: Future[None] | None = None
@@ -97,10 +101,13 @@ class TransitionLog:
             self._finish_writing()
         if self.partition is None:
             self._claim_partition()
+        if not self._pending:
+            self._pending_since = time.monotonic()
         self._schema = batch.schema
         self._pending.append(batch.serialize())
         self._pending_rows += batch.num_rows
-        if self._pending_rows >= self.rows_per_part:
+        waited = time.monotonic() - self._pending_since
+        if self._pending_rows >= self.rows_per_part or waited >= SECONDS_PER_PART:
             self._begin_writing()
 
     def flush(self) -> None:

@@ -52,7 +52,7 @@ class OfflineDataConfig(AlgorithmConfig):
             output_run: Name of the run's partition; None: that of the trial's folder under Tune,
                 else of the algorithm's own log folder.
             output_max_rows_per_file: Rows after which a file is written, rounded up to whole
-                batches; a checkpoint writes what there is.
+                batches; a minute and a checkpoint write what there is.
             **kwargs: RLlib's other settings belong to its pipeline of episodes and are refused.
 
         Returns:

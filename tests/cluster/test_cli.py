@@ -266,8 +266,11 @@ def no_start(*arguments: Any, **options: Any) -> None:
     [
         (("fly",), "No such command 'fly'"),
         (("--fly",), "No such option.*--fly"),
-        (("evaluate",), "Missing argument .*checkpoint"),
-        (("evaluate", "no/such/folder"), "There is no checkpoint folder no/such/folder"),
+        (("evaluate",), "Missing argument .*policy"),
+        (
+            ("evaluate", "no/such/folder"),
+            "There is no checkpoint folder or exported policy no/such/folder",
+        ),
         (("evaluate", ".", "--episodes", "0"), "--episodes 0 is not valid"),
         (("evaluate", ".", "--episodes", "few"), "--episodes"),
         (("evaluate", ".", "--seed", "-1"), "--seed -1 is not valid"),
