@@ -341,11 +341,10 @@ class MnM(Algorithm):
             ingested,
             reduce="lifetime_sum",
         )
-        for name, value in {
-            **self._statistics,
-            **{f"seconds_{part}": seconds for part, seconds in report.seconds.items()},
-        }.items():
+        for name, value in self._statistics.items():
             log((LEARNER_RESULTS, DEFAULT_MODULE_ID, name), value, reduce="item")
+        for part, seconds in report.seconds.items():  # of all turns of the iteration
+            log((LEARNER_RESULTS, DEFAULT_MODULE_ID, f"seconds_{part}"), seconds, reduce="sum")
         learned_steps = report.env_steps - settings.num_random_steps
         totals = {
             "num_updates_lifetime": report.updates,
