@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import json
 import logging
 import shutil
@@ -19,7 +18,7 @@ from rich.console import Console
 
 from mnm import ALGORITHMS, Settings
 from rllib_ext.algorithm import MnM
-from rllib_ext.config import OWN_NAMES, SETTING_NAMES, MnMConfig
+from rllib_ext.config import OWN_NAMES, SETTING_NAMES, MnMConfig, unknown_setting
 from rllib_ext.environments import probe_spaces
 from rllib_ext.errors import UserError, root_cause
 from rllib_ext.evaluation import evaluate_policy
@@ -171,11 +170,7 @@ def build_config(
     """
     unknown = sorted(set(settings) - set(SETTING_NAMES) - set(OWN_NAMES))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], (*SETTING_NAMES, *OWN_NAMES), n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "."
-        raise UserError(
-            f"Unknown setting {unknown[0]!r}: the settings are those of MnMConfig.training{hint}"
-        )
+        raise UserError(unknown_setting(unknown[0]))
     local = num_env_runners == 0 and num_rollout_workers == 0
     try:
         config = (
