@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -251,13 +251,14 @@ class MnMConfig(AlgorithmConfig):
                 del config[name]
         return config
 
-    def update_from_dict(self, config_dict: dict[str, Any]) -> MnMConfig:
-        """Takes over settings by name, as from Tune's `param_space`.
+    def update_from_dict(self, config_dict: Mapping[str, Any]) -> MnMConfig:
+        """Takes over settings by name, as from Tune's `param_space` or another config.
 
         Raises:
             ValueError: a name is none of ours or RLlib's, or one that MnM would ignore.
         """
-        for name in config_dict:
+        names = config_dict.keys()  # a config is iterable by its keys alone
+        for name in names:
             if name in REPLACED_SETTINGS:
                 _refuse_replaced(name)
             known = self._translate_special_keys(name, warn_deprecated=False) in vars(self)

@@ -35,6 +35,7 @@ from rllib_ext.run_folder import (
     refuse_used_folder,
     write_summary,
 )
+from rllib_ext.tracking import tracking_callbacks
 from rllib_ext.tuned import tuned_settings
 
 FINAL_EPISODES = 10
@@ -90,6 +91,13 @@ def train(
             "chrome://tracing or ui.perfetto.dev)."
         ),
     ] = None,
+    wandb: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases.")
+    ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(metavar="EXPERIMENT", help="Log to MLflow, at MLFLOW_TRACKING_URI."),
+    ] = None,
 ) -> None:
     """Train an agent; writes curves, summary and checkpoint into the run's folder.
 
@@ -136,10 +144,11 @@ def train(
     refuse_used_folder(output)
     if trace is not None and not trace.resolve().parent.is_dir():
         raise UserError(f"--trace {trace}: its folder does not exist; make it first.")
+    trackers = tracking_callbacks(wandb, mlflow)
     display = ProgressDisplay(f"{algo} on {env}, seed {seed}", steps)
     with ray_session(MnM.default_resource_request(run_config)):
         try:
-            summary = run(run_config, output.resolve(), steps, stop_return, display)
+            summary = run(run_config, output.resolve(), steps, stop_return, [display, *trackers])
         finally:
             display.stop()
         if trace is not None:
@@ -220,7 +229,7 @@ def run(
     folder: Path,
     steps: int,
     stop_return: float | None,
-    display: ProgressDisplay,
+    callbacks: list[tune.Callback],
 ) -> dict[str, Any]:
     """Runs one trial in `folder` and returns its summary.
 
@@ -240,7 +249,7 @@ def run(
             name=folder.name,
             storage_path=str(folder.parent),
             stop=ReturnStopper(steps, stop_return),
-            callbacks=[display],
+            callbacks=callbacks,
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=2,
                 checkpoint_frequency=max(1, steps // (CHECKPOINTS * interval)),
