@@ -80,6 +80,8 @@ class Agent:
         self.offline_transitions = 0
         self.offline_updates = 0
         self.synthetic_transitions = 0
+        # Of a ratio or number of random steps that was another before a restore.
+        self._updates_before = 0
         self._next_fit = self._next_rollout = settings.num_random_steps
         self._critics_biased = False
 
@@ -187,7 +189,7 @@ class Agent:
 
     def update_if_due(self) -> dict[str, float]:
         """Makes the joint updates that the updates-to-data ratio allows by now, in one call."""
-        due = self.settings.updates_due(self.env_steps) - self.updates
+        due = self._updates_allowed() - self.updates
         if due <= 0 or len(self.replay) == 0:
             return {}
         statistics = self.joint_update.run(due)
@@ -322,6 +324,7 @@ class Agent:
                 "updates": self.updates,
                 "offline_transitions": self.offline_transitions,
                 "offline_updates": self.offline_updates,
+                "updates_allowed": self._updates_allowed(),
                 "synthetic_transitions": self.synthetic_transitions,
                 "next_fit": self._next_fit,
                 "next_rollout": self._next_rollout,
@@ -352,7 +355,8 @@ class Agent:
                 "restore with the settings it was made with."
             ) from error
         for name, optimizer in self.joint_update.optimizers.items():
-            _load_optimizer(optimizer, state["optimizers"][name])
+            if name in state["optimizers"]:  # else it has just become "auto"
+                _load_optimizer(optimizer, state["optimizers"][name])
         if self.fitter is not None:
             _load_optimizer(self.fitter.optimizer, state["fit_optimizer"])
             self.fitter.fits = state["counters"]["fits"]
@@ -362,11 +366,17 @@ class Agent:
         self.updates = counters["updates"]
         self.offline_transitions = counters["offline_transitions"]
         self.offline_updates = counters["offline_updates"]
+        allowed_now = self.settings.updates_due(self.env_steps)
+        self._updates_before = counters["updates_allowed"] - allowed_now
         self.synthetic_transitions = counters["synthetic_transitions"]
         self._next_fit = counters["next_fit"]
         self._next_rollout = counters["next_rollout"]
         self._critics_biased = counters["critics_biased"]
         self.rewards.smallest = counters["smallest_reward"]
+
+    def _updates_allowed(self) -> int:
+        """Joint updates that the real steps so far allow, each at the ratio of its time."""
+        return self._updates_before + self.settings.updates_due(self.env_steps)
 
     def _task(self) -> dict[str, Any]:
         """What a state belongs to."""
@@ -388,8 +398,8 @@ class Agent:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Takes over an optimizer's moments; its learning rates stay those of the settings."""
-    rates = [group["lr"] for group in optimizer.param_groups]
+    """Takes over an optimizer's moments; rates and weight decays stay those of the settings."""
+    own = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
+    for group, (rate, decay) in zip(optimizer.param_groups, own, strict=True):
+        group["lr"], group["weight_decay"] = rate, decay

@@ -139,6 +139,17 @@ class Settings:
         """Whether a stopping head is learned (mnm under the learned-stopping bound)."""
         return self.algo == "mnm" and self.bound == "learned-stopping"
 
+    def network_sizes(self) -> dict[str, Any]:
+        """What the networks' shapes follow from: a saved state fits where all of it is equal."""
+        names = ["hidden_sizes"]
+        if self.has_model:
+            names += ["ensemble_size", "num_elites", "dynamics_hidden_sizes"]
+        if self.has_classifier:
+            names += ["classifier_ensemble_size", "classifier_hidden_sizes"]
+        if self.algo == "mnm":
+            names.append("bound")
+        return {name: getattr(self, name) for name in names}
+
     def rollout_length(self, env_steps: int) -> int:
         """Length of the branched rollouts at a real step: linear between the schedule's ends.
 

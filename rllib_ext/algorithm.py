@@ -17,6 +17,7 @@ from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODUL
 from ray.rllib.utils.metrics import (
     ALL_MODULES,
     ENV_RUNNER_RESULTS,
+    EVALUATION_RESULTS,
     LEARNER_RESULTS,
     NUM_ENV_STEPS_TRAINED_LIFETIME,
 )
@@ -36,7 +37,7 @@ from rllib_ext.checkpoint_files import (
 )
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces, resolve_termination, task_spaces
-from rllib_ext.sample_metrics import NO_EPISODES
+from rllib_ext.sample_metrics import LENGTH_NAMES, NO_EPISODES, RETURN_NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +133,9 @@ class MnM(Algorithm):
         # All names from the start: Tune's progress.csv takes its columns from the first result.
         result.setdefault(ENV_RUNNER_RESULTS, dict(NO_EPISODES))
         interval = self.config.evaluation_interval
+        _add_missing_names(result)
+        if interval:
+            _add_missing_names(result.setdefault(EVALUATION_RESULTS, {}))
         if interval and self.config.settings().has_classifier:
             # Always all names: Tune's progress.csv takes its columns from the first result.
             due = (self.iteration + 1) % interval == 0
@@ -293,6 +297,7 @@ class MnM(Algorithm):
             "env": env_name(self.config),
             "env_config": dict(self.config.env_config),
             "algo": self.config.settings().algo,
+            **self.config.settings().network_sizes(),
         }
         return json.loads(json.dumps(task, default=repr))
 
@@ -357,6 +362,16 @@ class MnM(Algorithm):
         }
         for name, value in totals.items():
             log(name, value, reduce="item")
+
+
+def _add_missing_names(result: dict[str, Any]) -> None:
+    """NaN under the names of returns and lengths where no episode has ended yet.
+
+    Tune's schedulers refuse a result without their metric.
+    """
+    runners = result.setdefault(ENV_RUNNER_RESULTS, {})
+    for name in (*RETURN_NAMES, *LENGTH_NAMES):
+        runners.setdefault(name, math.nan)
 
 
 def _warn_if_too_large(config: MnMConfig) -> None:

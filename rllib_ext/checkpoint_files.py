@@ -9,7 +9,7 @@ from pyarrow import fs
 
 from distributed.storage import file_sizes, read_file, write_file
 
-TASK_FILE = "task.json"  # {"env", "env_config", "algo", "files": {path: bytes}}
+TASK_FILE = "task.json"  # {"env", "env_config", "algo", sizes of networks, "files": {path: bytes}}
 LEARNER_FOLDER = "learner_group/learner"
 AGENT_FILE = "agent.pt"  # of the learner: tensors and plain values, loads with weights_only=True
 REPLAY_FOLDER = "replay"  # of the learner: Parquet parts and their manifest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import json
 import logging
 import shutil
@@ -21,7 +20,7 @@ from rich.console import Console
 from distributed.offline_data import LOG_FOLDER, OfflineData
 from mnm import ALGORITHMS, Settings
 from rllib_ext.algorithm import MnM
-from rllib_ext.config import OWN_NAMES, SETTING_NAMES, MnMConfig
+from rllib_ext.config import OWN_NAMES, SETTING_NAMES, MnMConfig, unknown_setting
 from rllib_ext.environments import probe_spaces, task_spaces
 from rllib_ext.errors import UserError, root_cause
 from rllib_ext.evaluation import evaluate_policy
@@ -38,6 +37,7 @@ from rllib_ext.run_folder import (
     refuse_used_folder,
     write_summary,
 )
+from rllib_ext.tracking import tracking_callbacks
 from rllib_ext.tuned import tuned_settings
 
 FINAL_EPISODES = 10
@@ -107,6 +107,13 @@ def train(
     offline_updates: Annotated[
         int, typer.Option(help="Joint updates on them before the first real step.")
     ] = 0,
+    wandb: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases.")
+    ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(metavar="EXPERIMENT", help="Log to MLflow, at MLFLOW_TRACKING_URI."),
+    ] = None,
 ) -> None:
     """Train an agent; writes curves, summary and checkpoint into the run's folder.
 
@@ -162,10 +169,11 @@ def train(
         raise UserError(f"--trace {trace}: its folder does not exist; make it first.")
     if log_transitions:
         run_config.offline_data(output=output / LOG_FOLDER, output_run=output.resolve().name)
+    trackers = tracking_callbacks(wandb, mlflow)
     display = ProgressDisplay(f"{algo} on {env}, seed {seed}", steps)
     with ray_session(MnM.default_resource_request(run_config)):
         try:
-            summary = run(run_config, output.resolve(), steps, stop_return, display)
+            summary = run(run_config, output.resolve(), steps, stop_return, [display, *trackers])
         finally:
             display.stop()
         if trace is not None:
@@ -198,11 +206,7 @@ def build_config(
     """
     unknown = sorted(set(settings) - set(SETTING_NAMES) - set(OWN_NAMES))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], (*SETTING_NAMES, *OWN_NAMES), n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "."
-        raise UserError(
-            f"Unknown setting {unknown[0]!r}: the settings are those of MnMConfig.training{hint}"
-        )
+        raise UserError(unknown_setting(unknown[0]))
     local = num_env_runners == 0 and num_rollout_workers == 0
     try:
         config = (
@@ -262,7 +266,7 @@ def run(
     folder: Path,
     steps: int,
     stop_return: float | None,
-    display: ProgressDisplay,
+    callbacks: list[tune.Callback],
 ) -> dict[str, Any]:
     """Runs one trial in `folder` and returns its summary.
 
@@ -285,7 +289,7 @@ def run(
             name=folder.name,
             storage_path=str(folder.parent),
             stop=ReturnStopper(steps, stop_return, config.offline_updates),
-            callbacks=[display],
+            callbacks=callbacks,
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=2,
                 checkpoint_frequency=max(1, iterations // CHECKPOINTS),
