@@ -40,6 +40,9 @@ REFUSED_HOOKS = (
 )
 
 
+CONFIG_CLASS = "class"  # what RLlib adds to a config that it turns into a dict
+
+
 class MnMConfig(OfflineDataConfig):
     """Configures MnM, MnM-approx, MBPO or SAC, one learner with four settings.
 
@@ -263,7 +266,7 @@ class MnMConfig(OfflineDataConfig):
             if name in REPLACED_SETTINGS:
                 _refuse_replaced(name)
             known = self._translate_special_keys(name, warn_deprecated=False) in vars(self)
-            if not known and name not in (*OWN_NAMES, TRIAL_INFO):
+            if not known and name not in (*OWN_NAMES, TRIAL_INFO, CONFIG_CLASS):
                 _refuse(unknown_setting(name))
         return super().update_from_dict(config_dict)
 
