@@ -16,6 +16,7 @@ from mnm import Transitions
 from mnm.policy import NumpyPolicy
 
 ActionMode = Literal["explore", "deterministic", "random"]
+Policy = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
 EPISODE_ID_BITS = 40  # of an episode's number; the collector's index stands above them
 BLOCK_STEPS = 256  # vector steps that memory is taken for at once where their number is not known
 
@@ -99,7 +100,7 @@ class Collector:
             env.step_into if isinstance(env, LeanSyncVectorEnv) else partial(step_into, env)
         )
         self.observer = observer
-        self.policy: NumpyPolicy | None = None
+        self.policy: Policy | None = None
         # Streams of their own for the noise and for the environments, in every collector.
         streams = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(2)
         self._generator = np.random.default_rng(streams[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,11 @@ import pyarrow as pa
 import ray
 from ray.exceptions import ObjectLostError, OwnerDiedError
 
+from distributed.offline_data import OfflineData
+from distributed.transition_log import TransitionLog
 from distributed.wire import from_arrow
-from mnm import Agent, RolloutRequest, Transitions
+from mnm import Agent, RolloutRequest
+from mnm.offline_training import train_offline
 from mnm.policy import numpy_weights
 
 
@@ -25,6 +28,8 @@ class TurnReport:
         env_steps: real transitions ingested in all.
         updates: joint updates made in all.
         synthetic_transitions: imagined transitions ingested in all.
+        offline_transitions: transitions taken from files in all.
+        offline_updates: joint updates made beside the ratio in all.
         lost_real: positions in this turn's list of real batches that could not be fetched, their
             maker having died.
         lost_synthetic: imagined batches that could not be fetched.
@@ -33,6 +38,7 @@ class TurnReport:
         rollout_requests: references to `RolloutRequest`s for the pool.
         statistics: means over this turn's updates, and of its model fit.
         seconds: spent on ingesting, fitting, imagining, updating and publishing.
+        idle_s: seconds between the end of the turn before and the start of this one.
     """
 
     version: int
@@ -46,6 +52,9 @@ class TurnReport:
     rollout_requests: list[ray.ObjectRef]
     statistics: dict[str, float]
     seconds: dict[str, float] = field(default_factory=dict)
+    idle_s: float = 0.0
+    offline_transitions: int = 0
+    offline_updates: int = 0
 
 
 class LearnerCore:
@@ -60,6 +69,58 @@ class LearnerCore:
         self.agent = agent
         self.num_rollout_workers = num_rollout_workers
         self.version = 0
+        self._ended_at = time.perf_counter()
+        self.log: TransitionLog | None = None
+
+    def log_transitions(self, folder: str, run: str, rows_per_part: int) -> None:
+        """Logs every real transition from now on; see `TransitionLog`."""
+        self.log = TransitionLog(folder, run, rows_per_part)
+
+    def ingest_offline(self, paths: Sequence[str]) -> list[str]:
+        """Takes in the transitions at these paths, or none of them if one file is bad.
+
+        Returns:
+            A sentence for each file that was passed over, and one if the replay is too small.
+
+        Raises:
+            ValueError: see `distributed.offline_data`.
+        """
+        agent = self.agent
+        data = OfflineData(paths, agent.spaces)
+        data.check(agent.check_offline)
+        for batch in data.batches():
+            agent.ingest_offline(batch)
+        warnings = data.warnings
+        if data.rows > agent.replay.capacity:
+            warnings.append(
+                f"The offline data hold {data.rows} transitions, of which replay_capacity keeps "
+                f"the last {agent.replay.capacity}."
+            )
+        return warnings
+
+    def train_offline(self, updates: int) -> dict[str, float]:
+        """Makes joint updates on what the replay holds; see `mnm.offline_training`."""
+        return train_offline(self.agent, updates) if updates else {}
+
+    def resume_log(self, partition: str | None) -> None:
+        """Goes on with the log after a restore; `partition` is that of the checkpoint's run."""
+        if self.log is not None:
+            self.log.resume(partition, self.agent.env_steps)
+
+    def flush_log(self) -> None:
+        """Waits until all logged transitions are on the disk."""
+        if self.log is not None:
+            self.log.flush()
+
+    def close_log(self) -> None:
+        """Writes what is left and ends the log."""
+        if self.log is not None:
+            self.log.close()
+
+    @property
+    def log_partition(self) -> str | None:
+        """The partition that is logged to, once it has rows."""
+        return self.log.partition if self.log is not None else None
 
     def turn(self, real: list[ray.ObjectRef], synthetic: list[ray.ObjectRef]) -> TurnReport:
         """Ingests, fits and imagines what is due, makes the updates that are due, publishes.
@@ -72,9 +133,10 @@ class LearnerCore:
             ValueError: the environment gave values that cannot be learned from.
         """
         clock = _Clock()
+        idle = clock.start - self._ended_at
         agent = self.agent
-        lost_real = _ingest(real, agent.ingest)
-        lost_synthetic = _ingest(synthetic, agent.ingest_synthetic)
+        lost_real = self._ingest_real(real)
+        lost_synthetic = _ingest(synthetic, lambda batch: agent.ingest_synthetic(from_arrow(batch)))
         clock.lap("ingest")
         statistics = agent.fit_if_due()
         clock.lap("fit")
@@ -91,6 +153,7 @@ class LearnerCore:
         clock.lap("update")
         report = self.publish(with_model=bool(requests))
         clock.lap("publish")
+        self._ended_at = time.perf_counter()
         return TurnReport(
             **{
                 **report,
@@ -99,6 +162,7 @@ class LearnerCore:
                 "rollout_requests": requests,
                 "statistics": statistics,
                 "seconds": clock.laps,
+                "idle_s": idle,
             }
         )
 
@@ -115,9 +179,25 @@ class LearnerCore:
             "env_steps": agent.env_steps,
             "updates": agent.updates,
             "synthetic_transitions": agent.synthetic_transitions,
+            "offline_transitions": agent.offline_transitions,
+            "offline_updates": agent.offline_updates,
             "policy": ray.put(numpy_weights(agent.networks.policy)),
             "model": model,
         }
+
+    def _ingest_real(self, references: list[ray.ObjectRef]) -> list[int]:
+        """Ingests and logs real batches; returns the positions of the lost ones."""
+
+        def ingest(batch: pa.RecordBatch) -> None:
+            self.agent.ingest(from_arrow(batch))
+            if self.log is not None:
+                self.log.append(batch)
+
+        try:
+            return _ingest(references, ingest)
+        except ValueError:
+            self.flush_log()  # what came before the refused batch
+            raise
 
 
 def cut_rollout_request(request: RolloutRequest, parts: int) -> list[RolloutRequest]:
@@ -134,7 +214,7 @@ def cut_rollout_request(request: RolloutRequest, parts: int) -> list[RolloutRequ
     ]
 
 
-def _ingest(references: list[ray.ObjectRef], ingest: Callable[[Transitions], None]) -> list[int]:
+def _ingest(references: list[ray.ObjectRef], ingest: Callable[[pa.RecordBatch], None]) -> list[int]:
     """Ingests the batches behind references; returns the positions of those that died with their
     maker."""
     lost = []
@@ -144,14 +224,14 @@ def _ingest(references: list[ray.ObjectRef], ingest: Callable[[Transitions], Non
         except (OwnerDiedError, ObjectLostError):
             lost.append(position)
         else:
-            ingest(from_arrow(batch))
+            ingest(batch)
     return lost
 
 
 class _Clock:
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self.start = self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()

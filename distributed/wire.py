@@ -10,7 +10,7 @@ import pyarrow as pa
 from mnm import Transitions
 from mnm.transitions import COLUMNS
 
-_VECTORS = ("observations", "actions", "next_observations")
+VECTORS = ("observations", "actions", "next_observations")
 
 
 @cache
@@ -31,7 +31,7 @@ def transition_schema(observation_dim: int, action_dim: int) -> pa.Schema:
     return pa.schema(
         pa.field(
             name,
-            pa.list_(pa.float32(), widths[name]) if name in _VECTORS else scalars[name],
+            pa.list_(pa.float32(), widths[name]) if name in VECTORS else scalars[name],
             nullable=False,
         )
         for name in COLUMNS
@@ -44,7 +44,7 @@ def to_arrow(transitions: Transitions) -> pa.RecordBatch:
     columns = []
     for field in schema:
         values = getattr(transitions, field.name)
-        if field.name in _VECTORS:
+        if field.name in VECTORS:
             flat = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
             columns.append(pa.FixedSizeListArray.from_arrays(pa.array(flat), type=field.type))
         else:
@@ -65,7 +65,7 @@ def from_arrow(batch: pa.RecordBatch) -> Transitions:
     columns = []
     for name in COLUMNS:
         column = batch.column(name)
-        if name in _VECTORS:
+        if name in VECTORS:
             width = column.type.list_size
             flat = column.flatten().to_numpy(zero_copy_only=True)
             columns.append(flat.reshape(len(batch), width))

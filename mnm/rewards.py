@@ -53,13 +53,20 @@ class RewardTransform:
         """log(terminal_reward / (1 - gamma)), what a terminal transition bootstraps."""
         return self.log_terminal_or_smallest - math.log1p(-self.gamma)
 
-    def check(self, rewards: np.ndarray, terminateds: np.ndarray, first_step: int) -> None:
-        """Refuses real rewards whose logarithm does not exist, and remembers the smallest.
+    def check(
+        self,
+        rewards: np.ndarray,
+        terminateds: np.ndarray,
+        first_step: int,
+        unit: str = "real step",
+    ) -> None:
+        """Refuses real rewards whose logarithm does not exist.
 
         Args:
             rewards: [N] as the environment gave them.
             terminateds: [N] whether the task ended there.
-            first_step: real step of row 0, for the message.
+            first_step: number of row 0, for the message.
+            unit: what that number counts.
 
         Raises:
             ValueError: a shifted reward is not positive, or the task terminates while the
@@ -69,17 +76,20 @@ class RewardTransform:
             row = int(rewards.argmin())
             if rewards[row] + self.shift <= 0:
                 raise ValueError(
-                    f"The reward {rewards[row]:g} at real step {first_step + row} is not positive "
+                    f"The reward {rewards[row]:g} at {unit} {first_step + row} is not positive "
                     f"with reward_shift={self.shift:g}: set reward_shift above "
                     f"{0.0 - rewards[row]:g}, "
                     'or reward_transform="exp".'
                 )
             if terminateds.any() and math.isinf(self.log_terminal_reward):
                 raise ValueError(
-                    f"The task terminated at real step {first_step + int(terminateds.argmax())} "
+                    f"The task terminated at {unit} {first_step + int(terminateds.argmax())} "
                     f"and reward_shift={self.shift:g} leaves an ended episode no positive reward: "
                     'set terminal_reward or a positive reward_shift, or reward_transform="exp".'
                 )
+
+    def remember(self, rewards: np.ndarray) -> None:
+        """Keeps the smallest of real rewards [N], N at least 1."""
         self.smallest = min(self.smallest, float(rewards.min()))
 
     def log(self, rewards: Tensor) -> Tensor:

@@ -70,3 +70,25 @@ class Transitions:
 
 
 COLUMNS = tuple(field.name for field in fields(Transitions))
+
+
+def check_finite(transitions: Transitions, first_step: int) -> None:
+    """Refuses NaN and infinity in real transitions.
+
+    Args:
+        transitions: from the environment.
+        first_step: real step of row 0, for the message.
+
+    Raises:
+        ValueError: names the column, the real step, the episode and the step in it.
+    """
+    for name in ("observations", "actions", "rewards", "next_observations"):
+        column = getattr(transitions, name)
+        if not np.isfinite(column).all():
+            finite = np.isfinite(column).reshape(len(column), -1).all(1)
+            row = int(finite.argmin())
+            raise ValueError(
+                f"The environment gave a value that is not finite in {name} at real step "
+                f"{first_step + row} (step {transitions.steps[row]} of episode "
+                f"{transitions.episode_ids[row]}): mend the environment; the last checkpoint stays."
+            )

@@ -123,17 +123,24 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
     ) -> tuple[pa.RecordBatch, int, Any]:
         """As `collect`, with the record batch itself in place of a reference to it."""
         collector = self._collector()
-        if policy is not None and policy[0] != self._loaded:
-            weights = ray.get(policy[0])
-            collector.load_policy(weights)
-            if self._hooks:  # a hook may look at the module
-                load_numpy_weights(self.module.policy, weights)
-            self._loaded = policy[0]
+        if policy is not None:
+            self.load_policy(policy, into_module=bool(self._hooks))  # a hook may look at it
         action_mode: ActionMode = "random" if policy is None else "explore"
         collected = collector.collect(vector_steps, action_mode, first_step)
         self._sampled(collected)
         transitions = collected.transitions
         return to_arrow(transitions), len(transitions), self.get_metrics()
+
+    def load_policy(self, policy: list[ray.ObjectRef], into_module: bool = True) -> None:
+        """Acts from now on with published weights; `policy` is one reference to them, in a list."""
+        if policy[0] == self._loaded:
+            return
+        weights = ray.get(policy[0])
+        if into_module:
+            load_numpy_weights(self.module.policy, weights)
+        if self.collector is not None:
+            self.collector.load_policy(weights)
+        self._loaded = policy[0]
 
     def sample(
         self,

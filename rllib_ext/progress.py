@@ -74,7 +74,8 @@ class ProgressDisplay(tune.Callback):
 
     def _figures(self, result: dict[str, Any]) -> dict[str, str]:
         steps = result["num_env_steps_sampled_lifetime"]
-        updates = result.get("num_updates_lifetime") or 0
+        offline_updates = result.get("num_offline_updates") or 0
+        updates = (result.get("num_updates_lifetime") or 0) + offline_updates
         now = time.monotonic()
         rate = math.nan
         if self._last is not None and now > self._last[0]:
@@ -83,9 +84,11 @@ class ProgressDisplay(tune.Callback):
         learner = result.get("learners", {}).get("default_policy", {})
         evaluation = result.get("evaluation", {}).get("env_runners", {})
         elapsed = now - self._started
-        left = elapsed / max(steps, 1) * max(self.total_steps - steps, 0)
+        # Nothing tells how long real steps will take before the first.
+        left = elapsed / steps * max(self.total_steps - steps, 0) if steps else math.nan
         figures = {
             "steps": f"{steps:.0f}",
+            "offline updates": _number(offline_updates or math.nan, ".0f"),
             "return": _number(evaluation.get("episode_return_mean"), ".1f"),
             "training return": _number(
                 result.get("env_runners", {}).get("episode_return_mean"), ".1f"
@@ -94,7 +97,7 @@ class ProgressDisplay(tune.Callback):
             "model error": _number(learner.get("model_holdout_rmse"), ".3f"),
             "classifier accuracy": _number(learner.get("classifier_accuracy"), ".2f"),
             "weight lag": _number(result.get("weight_lag_max"), ".0f"),
-            "time left": f"{left / 60:.1f} min",
+            "time left": "" if math.isnan(left) else f"{left / 60:.1f} min",
         }
         return {name: value for name, value in figures.items() if value}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
@@ -13,7 +14,15 @@ from distributed.collector import Collected
 
 RETURN_NAMES = (names.EPISODE_RETURN_MEAN, names.EPISODE_RETURN_MIN, names.EPISODE_RETURN_MAX)
 LENGTH_NAMES = (names.EPISODE_LEN_MEAN, names.EPISODE_LEN_MIN, names.EPISODE_LEN_MAX)
-REDUCTIONS: tuple[tuple[str, Callable[[Sequence[float]], float]], ...] = (
+# Metrics of an iteration without a step.
+NO_EPISODES = {
+    **dict.fromkeys((*RETURN_NAMES, *LENGTH_NAMES), math.nan),
+    names.NUM_ENV_STEPS_SAMPLED: 0,
+    names.NUM_ENV_STEPS_SAMPLED_LIFETIME: 0,
+    names.NUM_EPISODES: 0,
+    names.NUM_EPISODES_LIFETIME: 0,
+}
+REDUCTIONS: tuple[tuple[str, Callable[[list[Any]], float]], ...] = (
     ("mean", fmean),
     ("min", min),
     ("max", max),
@@ -31,7 +40,7 @@ class SampleMetrics:
         window: the last episodes that count.
     """
 
-    def __init__(self, stats_classes: Mapping[str, type], window: int) -> None:
+    def __init__(self, stats_classes: Mapping[str, Callable[..., Any]], window: int) -> None:
         self._stats_classes = stats_classes
         self._window = window
         self._steps = 0

@@ -16,6 +16,8 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
@@ -23,7 +25,9 @@ import yaml
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from cluster import cli
-from tests.mnm.small_cases import same_tensors
+from distributed.transition_log import TransitionLog
+from distributed.wire import to_arrow
+from tests.mnm.small_cases import random_transitions, same_tensors
 from tests.rllib_ext.small_configs import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,6 +174,22 @@ BAD_TRAINING: dict[str, tuple[tuple[Any, ...], str]] = {
         "use --num-rollout-workers",
     ),
     "algorithm as a setting": ((*LINE_RUN, "--set", "algo=sac"), "use --algo"),
+    "missing offline data": (
+        (*LINE_RUN, "--offline-data", "no/such/log"),
+        "There are no offline data at no/such/log",
+    ),
+    "offline updates without data": (
+        (*LINE_RUN, "--offline-updates", 5),
+        "--offline-updates needs transitions: name them with --offline-data",
+    ),
+    "negative offline updates": (
+        (*LINE_RUN, "--offline-updates", -5),
+        "--offline-updates -5 is not valid",
+    ),
+    "no steps and no offline updates": (
+        (*LINE_RUN, "--offline-data", "no/such/log", "--steps", 0),
+        "--steps 0 is not valid",
+    ),
     "missing settings file": ((*LINE_RUN, "--config", "no/such.yaml"), "no/such.yaml"),
 }
 
@@ -246,8 +266,11 @@ def no_start(*arguments: Any, **options: Any) -> None:
     [
         (("fly",), "No such command 'fly'"),
         (("--fly",), "No such option.*--fly"),
-        (("evaluate",), "Missing argument .*checkpoint"),
-        (("evaluate", "no/such/folder"), "There is no checkpoint folder no/such/folder"),
+        (("evaluate",), "Missing argument .*policy"),
+        (
+            ("evaluate", "no/such/folder"),
+            "There is no checkpoint folder or exported policy no/such/folder",
+        ),
         (("evaluate", ".", "--episodes", "0"), "--episodes 0 is not valid"),
         (("evaluate", ".", "--episodes", "few"), "--episodes"),
         (("evaluate", ".", "--seed", "-1"), "--seed -1 is not valid"),
@@ -375,11 +398,11 @@ def test_evaluate_refuses_a_checkpoint_of_another_task(finished: dict[str, Any],
 def test_evaluate_refuses_a_truncated_checkpoint(
     finished: dict[str, Any], mnm: Mnm, tmp_path: Path
 ) -> None:
-    weights = "learner_group/learner/rl_module/default_policy/module_state.pkl"
+    agent = "learner_group/learner/agent.pt"
     source = finished["folder"] / "checkpoint"
-    for name in ("task.json", weights):
+    for name in ("task.json", agent):
         copy = tmp_path / name.replace("/", "-")
-        for file in ("task.json", weights, *siblings(source, weights)):
+        for file in ("task.json", agent):
             content = (source / file).read_bytes()
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             (copy / file).write_bytes(content[: len(content) // 2] if file == name else content)
@@ -388,11 +411,58 @@ def test_evaluate_refuses_a_truncated_checkpoint(
         assert "damaged" in done.err
 
 
-def siblings(root: Path, name: str) -> list[str]:
-    """The other files in a file's folder, relative to `root`."""
-    folder = (root / name).parent
-    files = [file for file in folder.iterdir() if file.is_file()]
-    return [str(file.relative_to(root)) for file in files if file != root / name]
+@pytest.mark.parametrize("words", [(), ("--format", "torch"), ("--format", "onnx")])
+def test_an_exported_policy_is_evaluated_like_its_checkpoint(
+    words: tuple[str, ...], finished: dict[str, Any], mnm: Mnm, tmp_path: Path
+) -> None:
+    checkpoint, file = finished["folder"] / "checkpoint", tmp_path / "policy"
+    done = mnm("export", checkpoint, *words, "--output", file)
+    assert (done.code, done.err) == (0, "")
+    assert str(file) in done.out
+    figures = []
+    for source in (checkpoint, file):
+        done = mnm("evaluate", source, "--episodes", 3)
+        assert (done.code, done.err) == (0, "")
+        figures.append(json.loads(done.out)["return_mean"])
+    assert figures[1] == pytest.approx(figures[0], rel=1e-4)
+
+
+BAD_EXPORTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "no output": (("{checkpoint}",), "--output"),
+    "unknown format": (
+        ("{checkpoint}", "--format", "pickle", "--output", "{folder}/policy"),
+        "Unknown format 'pickle': use one of torch, onnx",
+    ),
+    "no checkpoint": (
+        ("{folder}/none", "--output", "{folder}/policy"),
+        "There is no checkpoint folder",
+    ),
+    "a run's folder": (("{run}", "--output", "{folder}/policy"), "is a run's folder: name"),
+    "no such folder": (
+        ("{checkpoint}", "--output", "{folder}/none/policy"),
+        "name a file in a folder that exists",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_EXPORTS)
+def test_bad_input_of_export_gets_one_sentence_and_leaves_nothing(
+    case: str, finished: dict[str, Any], mnm: Mnm, tmp_path: Path
+) -> None:
+    words, sentence = BAD_EXPORTS[case]
+    run = finished["folder"]
+    places = {"run": run, "checkpoint": run / "checkpoint", "folder": tmp_path}
+    done = mnm("export", *(word.format(**places) for word in words))
+    assert_one_sentence(done)
+    assert re.search(sentence, done.err), done.err
+    assert os.listdir(tmp_path) == []
+
+
+def test_evaluate_refuses_a_file_that_is_no_policy(mnm: Mnm, tmp_path: Path) -> None:
+    (tmp_path / "policy").write_text("a policy")
+    done = mnm("evaluate", tmp_path / "policy")
+    assert_one_sentence(done)
+    assert "is no policy: name a checkpoint folder or a file that mnm export wrote" in done.err
 
 
 def train_in_driver(folder: Path, tiny: Path, *words: Any) -> tuple[Any, ...]:
@@ -418,6 +488,88 @@ def test_the_same_job_twice_is_the_same_run(mnm: Mnm, tiny: Path, tmp_path: Path
     pd.testing.assert_frame_equal(tables[0][returns], tables[1][returns], check_exact=True)
     assert np.isfinite(tables[0]["evaluation/env_runners/episode_return_mean"]).all()
     assert same_tensors(*weights)
+
+
+# Logs and offline data
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Two parts of a run on `Line`."""
+    log = TransitionLog(tmp_path / "log", "earlier", rows_per_part=30)
+    for first in (0, 30):
+        log.append(to_arrow(random_transitions(30, observation_dim=3, first=first)))
+    log.close()
+    return tmp_path / "log"
+
+
+PARTS = [f"run=earlier/part-{part}.parquet" for part in ("000000-0-30", "000001-30-60")]
+
+
+def change_column(file: Path, name: str, values: Any) -> None:
+    table = pq.ParquetFile(file).read()
+    column = table.column_names.index(name)
+    pq.write_table(table.set_column(column, name, pa.array(values)), file)
+
+
+@pytest.mark.parametrize("case", ["type", "value"])
+@pytest.mark.usefixtures("local_ray")
+def test_a_bad_file_of_offline_data_is_named_and_the_run_does_not_begin(
+    case: str, mnm: Mnm, tiny: Path, log: Path, tmp_path: Path
+) -> None:
+    rewards = np.ones(30, np.float64 if case == "type" else np.float32)
+    rewards[17] = np.nan
+    change_column(log / PARTS[1], "rewards", rewards)
+    words = ("--env", LINE, "--algo", "sac", "--offline-data", log, "--steps", 40)
+    done = mnm(*train_in_driver(tmp_path / "run", tiny, *words))
+    assert_one_sentence(done)
+    what = "column rewards has the type double" if case == "type" else "column rewards, row 17"
+    assert f"{log / PARTS[1]}: {what}" in done.err
+    assert os.listdir(tmp_path) == ["log"]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_offline_training_without_a_step(mnm: Mnm, tiny: Path, log: Path, tmp_path: Path) -> None:
+    torn = log / PARTS[1]
+    torn.write_bytes(torn.read_bytes()[:-9])
+    words = ("--env", LINE, "--steps", 0, "--offline-updates", 60, "--evaluation-interval", 40)
+    done = mnm(*train_in_driver(tmp_path / "run", tiny, *words, "--offline-data", log))
+    assert done.code == 0, done.err
+    assert "part-000001-30-60.parquet was cut off" in done.err
+    assert "its 30 rows are lost" in done.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["offline_transitions"] == 30
+    assert summary["offline_updates"] == 60
+    assert summary["env_steps"] == summary["updates"] == 0
+    assert 0 < summary["evaluation_return_mean"] <= 10
+    progress = pd.read_csv(tmp_path / "run" / "progress.csv")
+    assert progress["num_offline_updates"].tolist() == [40, 60]
+    assert np.isfinite(progress["evaluation/env_runners/episode_return_mean"]).all()
+    lines = [line for line in done.out.splitlines() if line.startswith("steps 0")]
+    assert len(lines) == 2
+    assert "offline updates 40" in lines[0]
+    assert "time left" not in lines[0]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_run_logs_its_steps_and_another_starts_with_them(
+    mnm: Mnm, tiny: Path, tmp_path: Path
+) -> None:
+    words = ("--env", LINE, "--algo", "sac", "--steps", 80, "--evaluation-interval", 40)
+    done = mnm(*train_in_driver(tmp_path / "first", tiny, *words, "--log-transitions"))
+    assert done.code == 0, done.err
+    steps = json.loads((tmp_path / "first" / "summary.json").read_text())["env_steps"]
+    frame = pd.read_parquet(tmp_path / "first" / "transitions")
+    assert len(frame) == steps
+    assert set(frame["run"]) == {"first"}
+    offline = ("--offline-data", tmp_path / "first", "--offline-updates", 10)
+    done = mnm(*train_in_driver(tmp_path / "second", tiny, *words, *offline))
+    assert done.code == 0, done.err
+    summary = json.loads((tmp_path / "second" / "summary.json").read_text())
+    assert summary["offline_transitions"] == steps
+    assert summary["offline_updates"] == 10
+    assert summary["env_steps"] >= 80
+    assert not (tmp_path / "second" / "transitions").exists()
 
 
 @pytest.mark.usefixtures("local_ray")

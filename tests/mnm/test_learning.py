@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mnm import ALGORITHMS, Agent, Settings
+from mnm.offline_training import train_offline
 from mnm.terminations import never_terminates
 from tests.mnm.mock_environment import SPACES, mean_return, train
 
@@ -82,6 +83,18 @@ def test_joint_objective_learns_from_shifted_rewards() -> None:
 def test_joint_objective_learns_under_learned_stopping() -> None:
     agent = trained_agent("mnm", ENDLESS_SLOPE, seed=0, bound="learned-stopping")
     assert evaluate(agent, ENDLESS_SLOPE) > ENDLESS_BAR
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_reaches_the_target_from_random_steps_of_another_agent(algo: str) -> None:
+    made_by = Agent(SPACES, Settings.preset("sac", num_random_steps=STEPS), seed=1)
+    train(made_by, STEPS, ENDLESS_SLOPE)
+    agent = Agent(SPACES, Settings.preset(algo, **SETTINGS), never_terminates, seed=0)
+    agent.ingest_offline(made_by.replay.transitions())
+    assert evaluate(agent, ENDLESS_SLOPE) < 0.75 * ENDLESS_BAR
+    train_offline(agent, 400)
+    assert evaluate(agent, ENDLESS_SLOPE) > ENDLESS_BAR
+    assert agent.env_steps == 0
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ def check(
     values = np.array(rewards, np.float32)
     flags = np.array(ended or [False] * len(rewards))
     transform.check(values, flags, 100)
+    transform.remember(values)
 
 
 def test_shift_takes_the_logarithm_of_the_shifted_reward() -> None:

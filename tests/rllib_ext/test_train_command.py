@@ -122,6 +122,7 @@ def test_an_unknown_setting_is_named_with_its_neighbours() -> None:
 def result(steps: int, evaluated: float) -> dict[str, Any]:
     return {
         "num_env_steps_sampled_lifetime": steps,
+        "num_offline_updates": 0,
         "evaluation": {"env_runners": {"episode_return_mean": evaluated}},
     }
 
