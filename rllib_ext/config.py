@@ -10,7 +10,6 @@ from typing import Any
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from ray.tune.result import TRIAL_INFO
 
 from distributed.coordinator import REQUESTS_PER_COLLECTOR
 from mnm import Settings
@@ -22,6 +21,8 @@ from rllib_ext.offline_config import OfflineDataConfig
 from rllib_ext.rl_modules import WORLD_MODULE_ID, PolicyModule, WorldModule
 
 SETTING_NAMES = tuple(field.name for field in fields(Settings))
+
+TUNE_PREFIX = "__"  # of what Tune adds to a trial's dictionary for itself
 
 # RLlib's own training settings that MnM's learner would ignore, and what to use instead.
 REPLACED_SETTINGS = {
