@@ -22,8 +22,6 @@ from rllib_ext.rl_modules import WORLD_MODULE_ID, PolicyModule, WorldModule
 
 SETTING_NAMES = tuple(field.name for field in fields(Settings))
 
-TUNE_PREFIX = "__"  # of what Tune adds to a trial's dictionary for itself
-
 # RLlib's own training settings that MnM's learner would ignore, and what to use instead.
 REPLACED_SETTINGS = {
     "lr": "actor_lr, critic_lr, alpha_lr, dynamics_lr, classifier_lr and model_lr",
@@ -39,9 +37,8 @@ REFUSED_HOOKS = (
     "_module_to_env_connector",
     "_learner_connector",
 )
-
-
 CONFIG_CLASS = "class"  # what RLlib adds to a config that it turns into a dict
+TUNE_PREFIX = "__"  # of what Tune adds for itself to the dict of a trial
 
 
 class MnMConfig(OfflineDataConfig):
@@ -267,7 +264,8 @@ class MnMConfig(OfflineDataConfig):
             if name in REPLACED_SETTINGS:
                 _refuse_replaced(name)
             known = self._translate_special_keys(name, warn_deprecated=False) in vars(self)
-            if not known and name not in (*OWN_NAMES, TRIAL_INFO, CONFIG_CLASS):
+            private = name == CONFIG_CLASS or name.startswith(TUNE_PREFIX)
+            if not (known or private or name in OWN_NAMES):
                 _refuse(unknown_setting(name))
         return super().update_from_dict(config_dict)
 
