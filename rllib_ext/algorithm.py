@@ -291,6 +291,10 @@ class MnM(Algorithm):
         self._close_log()
         super().cleanup()
 
+    def __repr__(self) -> str:
+        """RLlib's; of one whose config was refused, which Ray prints with the error, the name."""
+        return type(self).__name__ if self.config is None else super().__repr__()
+
     def _task(self) -> dict[str, Any]:
         """What a checkpoint of this algorithm is of."""
         task = {

@@ -10,7 +10,6 @@ from typing import Any
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from ray.tune.result import TRIAL_INFO
 
 from distributed.coordinator import REQUESTS_PER_COLLECTOR
 from mnm import Settings
@@ -38,9 +37,8 @@ REFUSED_HOOKS = (
     "_module_to_env_connector",
     "_learner_connector",
 )
-
-
 CONFIG_CLASS = "class"  # what RLlib adds to a config that it turns into a dict
+TUNE_PREFIX = "__"  # of what Tune adds for itself to the dict of a trial
 
 
 class MnMConfig(OfflineDataConfig):
@@ -266,7 +264,8 @@ class MnMConfig(OfflineDataConfig):
             if name in REPLACED_SETTINGS:
                 _refuse_replaced(name)
             known = self._translate_special_keys(name, warn_deprecated=False) in vars(self)
-            if not known and name not in (*OWN_NAMES, TRIAL_INFO, CONFIG_CLASS):
+            private = name == CONFIG_CLASS or name.startswith(TUNE_PREFIX)
+            if not (known or private or name in OWN_NAMES):
                 _refuse(unknown_setting(name))
         return super().update_from_dict(config_dict)
 
