@@ -34,6 +34,7 @@ from rllib_ext.environments import env_name, probe_spaces, resolve_termination, 
 logger = logging.getLogger(__name__)
 
 BOUND_EPISODES = 20  # real ones for the log return beside the bound
+CLOSE_TIMEOUT_S = 5.0  # that a busy learner may take to write the rest of its log
 TASK_FILE = "task.json"  # beside a checkpoint: which task and algorithm it is of
 
 
@@ -171,7 +172,9 @@ class MnM(Algorithm):
         if group is None or self.config.output is None:
             return
         try:
-            for result in group.foreach_learner(lambda learner: learner.core.close_log()):
+            for result in group.foreach_learner(
+                lambda learner: learner.core.close_log(), timeout_seconds=CLOSE_TIMEOUT_S
+            ):
                 if not result.ok:
                     raise result.get()
         except (ValueError, RayError) as error:

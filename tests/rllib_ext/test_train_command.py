@@ -122,6 +122,7 @@ def test_an_unknown_setting_is_named_with_its_neighbours() -> None:
 def result(steps: int, evaluated: float) -> dict[str, Any]:
     return {
         "num_env_steps_sampled_lifetime": steps,
+        "num_offline_updates": 0,
         "evaluation": {"env_runners": {"episode_return_mean": evaluated}},
     }
 
@@ -135,6 +136,12 @@ def test_a_run_stops_at_its_steps() -> None:
         True,
     ]
     assert not stop.stop_all()
+
+
+def test_a_run_without_steps_stops_after_its_offline_updates() -> None:
+    stop = ReturnStopper(0, None, offline_updates=80)
+    results = [{**result(0, 1.0), "num_offline_updates": updates} for updates in (40, 79, 80)]
+    assert [stop("trial", each) for each in results] == [False, False, True]
 
 
 def test_a_run_stops_at_the_second_good_evaluation_in_a_row() -> None:
