@@ -1,67 +1,64 @@
-"""`make bench`: runs every benchmark, prints the table and writes the results as JSON."""
+"""`make bench`: runs the benchmarks, prints the table, writes the results as JSON."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
-import os
-import platform
+import time
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks import learner
 from benchmarks.measure import Row
+from benchmarks.results import DOCUMENT, LATEST, machine, save, show, write_table
 
-RESULTS = Path(__file__).parent / "results" / "latest.json"
-SUITES = {"learner": learner.rows}
-
-
-def machine() -> dict[str, str]:
-    """What the figures were taken on."""
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": str(os.cpu_count()),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-    }
-
-
-def show(rows: list[Row]) -> None:
-    """Prints the table."""
-    table = Table(title="speed, medians")
-    for column in ("name", "ours", "unit", "peer", "ratio", "limit", "share", "spread"):
-        table.add_column(column, justify="left" if column in ("name", "unit") else "right")
-    for row in rows:
-        table.add_row(
-            row.name,
-            f"{row.ours:.1f}",
-            row.unit,
-            "" if row.peer is None else f"{row.peer:.1f} ({row.peer_name})",
-            "" if row.ratio is None else f"{row.ratio:.2f}",
-            "" if row.limit is None else f"{row.limit:.1f}",
-            "" if row.limit_share is None else f"{row.limit_share:.0%}",
-            f"{row.spread:.0%}",
-        )
-    Console().print(table)
+SUITES = (
+    "learner",
+    "collector",
+    "fit",
+    "replay",
+    "rollouts",
+    "weights",
+    "checkpoint",
+    "transition_log",
+    "end_to_end",
+    "algorithms",
+    "whole_jobs",
+    "memory",
+    "waiting",
+)
 
 
 def main() -> None:
-    """Runs the suites named, or all."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("suite", nargs="*", choices=[*SUITES, []], help="default: all")
-    parser.add_argument("--quick", action="store_true", help="fewer updates and repeats")
+    """Runs the suites named, or all; each is saved as soon as it is done."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("suite", nargs="*", help=f"of {', '.join(SUITES)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="less work and fewer repeats")
+    parser.add_argument("--table", action="store_true", help=f"only write the table of {DOCUMENT}")
+    parser.add_argument("--output", type=Path, default=LATEST, help=f"default: {LATEST}")
     arguments = parser.parse_args()
+    unknown = sorted(set(arguments.suite) - set(SUITES))
+    if unknown:
+        parser.error(f"unknown suite {unknown[0]}: use some of {', '.join(SUITES)}")
+    if arguments.table:
+        write_table(DOCUMENT, json.loads(LATEST.read_text()))
+        return
     torch.set_num_threads(1)
-    rows = [row for name in arguments.suite or SUITES for row in SUITES[name](arguments.quick)]
-    show(rows)
-    RESULTS.parent.mkdir(exist_ok=True)
-    content = {"machine": machine(), "rows": [row.to_dict() for row in rows]}
-    RESULTS.write_text(json.dumps(content, indent=2) + "\n")
-    print(f"Written to {RESULTS.relative_to(Path.cwd())}")
+    here = machine(arguments.quick)
+    done: list[Row] = []
+    for suite in arguments.suite or SUITES:
+        started = time.monotonic()
+        print(f"{suite} ...", flush=True)
+        # Imported only now: a suite without Ray needs none.
+        rows = importlib.import_module(f"benchmarks.{suite}").rows(arguments.quick)
+        save(arguments.output, here, suite, rows)
+        done += rows
+        print(f"{suite}: {time.monotonic() - started:.0f} s", flush=True)
+    show([row.to_dict() for row in done])
+    print(f"Written to {arguments.output}")
+    if arguments.output == LATEST and not arguments.quick:
+        write_table(DOCUMENT, json.loads(LATEST.read_text()))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def make_updates(agent: Agent, updates: int) -> int:
 
 def rows(quick: bool) -> list[Row]:
     """One row per algorithm; SAC's with the plain loop as its peer and the arithmetic limit."""
-    updates, repeats = (30, 3) if quick else (150, 5)
+    updates, repeats = (15, 3) if quick else (150, 5)
     peer = PlainSAC(OBSERVATION_DIM, ACTION_DIM, HIDDEN, BATCH_SIZE, ROWS)
 
     def plain() -> int:

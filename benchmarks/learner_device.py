@@ -16,32 +16,35 @@ from mnm import ALGORITHMS, Agent, Settings, TaskSpaces, Transitions
 from mnm.terminations import never_terminates
 
 OBSERVATION_DIM, ACTION_DIM = 17, 6  # HalfCheetah-v5
+HIGH = np.ones(ACTION_DIM, dtype=np.float32)
+SPACES = TaskSpaces(OBSERVATION_DIM, -HIGH, HIGH)
 ROWS = 5000
 
 
-def ready_agent(settings: Settings, device: str) -> Agent:
-    """An agent with `ROWS` random transitions and, where it has a model, rollouts from it."""
+def random_transitions(count: int) -> Transitions:
+    """Rows of HalfCheetah's widths, in episodes of a thousand steps."""
     generator = np.random.default_rng(0)
 
     def normal(*shape: int) -> np.ndarray:
         return generator.standard_normal(shape, dtype=np.float32)
 
-    high = np.ones(ACTION_DIM, dtype=np.float32)
-    agent = Agent(
-        TaskSpaces(OBSERVATION_DIM, -high, high), settings, never_terminates, device, seed=0
+    numbers = np.arange(count)
+    return Transitions(
+        observations=normal(count, OBSERVATION_DIM),
+        actions=np.clip(normal(count, ACTION_DIM), -1, 1),
+        rewards=normal(count),
+        next_observations=normal(count, OBSERVATION_DIM),
+        terminateds=np.zeros(count, dtype=bool),
+        truncateds=numbers % 1000 == 999,
+        episode_ids=numbers // 1000,
+        steps=numbers % 1000,
     )
-    agent.ingest(
-        Transitions(
-            observations=normal(ROWS, OBSERVATION_DIM),
-            actions=np.clip(normal(ROWS, ACTION_DIM), -1, 1),
-            rewards=normal(ROWS),
-            next_observations=normal(ROWS, OBSERVATION_DIM),
-            terminateds=np.zeros(ROWS, dtype=bool),
-            truncateds=np.zeros(ROWS, dtype=bool),
-            episode_ids=np.zeros(ROWS, dtype=np.int64),
-            steps=np.arange(ROWS),
-        )
-    )
+
+
+def ready_agent(settings: Settings, device: str) -> Agent:
+    """An agent with `ROWS` random transitions and, where it has a model, rollouts from it."""
+    agent = Agent(SPACES, settings, never_terminates, device, seed=0)
+    agent.ingest(random_transitions(ROWS))
     agent.fit_if_due()
     request = agent.rollout_request()
     if request is not None:

@@ -71,9 +71,10 @@ class PlainSAC:
             value = torch.min(*(target(joined).squeeze(-1) for target in self.targets))
             target = self.rewards[rows] + 0.99 * (value - alpha * log_probability)
         joined = torch.cat([observations, actions], -1)
-        critic_loss = sum(
+        first, second = (
             functional.mse_loss(critic(joined).squeeze(-1), target) for critic in self.critics
         )
+        critic_loss = first + second
         self.critic_optimizer.zero_grad()
         critic_loss.backward()
         self.critic_optimizer.step()

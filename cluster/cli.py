@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 from mnm.tabular.commands import figures
 from rllib_ext.errors import UserError
 from rllib_ext.evaluate_command import evaluate
+from rllib_ext.export_command import export
 from rllib_ext.train_command import train
 
 EXIT_USER_ERROR = 2
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, figures):
+for command in (train, evaluate, export, figures):
     app.command()(command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +16,8 @@ from distributed.learner_core import TurnReport
 from distributed.rollout_pool import RolloutPool
 
 FAILURES_IN_A_ROW = 3  # of collectors' own code, without a batch between them, end the run
-REQUEST_TAGS = ("collect", "turn", "imagine")
+COLLECT = "collect-"  # with the request's number: the tag of its answer
+REQUESTS_PER_COLLECTOR = 2  # open at once, so that none waits for the driver between two
 LONGEST_WAIT_S = 10.0  # of one turn without a report of the learner
 
 
@@ -53,25 +55,29 @@ class Pace:
         steps_per_request: real steps that a request may bring at the most.
         num_random_steps: real steps with uniformly random actions before learning starts.
         max_weight_lag: real steps; no weights older than this are used.
+        request_timeout_s: seconds that a collector may take for one request; one that takes longer
+            hangs, and is restarted.
     """
 
     vector_steps: int
     steps_per_request: int
     num_random_steps: int
     max_weight_lag: int
+    request_timeout_s: float = 60.0
 
 
 @dataclass
 class _Open:
-    """An open request to a collector; `published_at` is None where actions are random."""
+    """An open request; `published_at` is None where actions are random, `collector` 0 if local."""
 
     published_at: int | None
     steps: int
+    collector: int = 0
 
 
 @dataclass
 class _Batch:
-    """A batch that the learner does not have yet; `collector` is 0 for the local one."""
+    """A batch that the learner does not have yet."""
 
     collector: int
     reference: ray.ObjectRef
@@ -81,17 +87,18 @@ class _Batch:
 
 @dataclass
 class FlowCounts:
-    """What the driver knows of the flow.
+    """What the driver knows of the flow: requested = returned + lost + those of open requests.
 
     Attributes:
-        steps_requested: real steps asked of collectors, at the most.
+        steps_requested: real steps asked of collectors; once answered, those really made.
         steps_returned: real steps that collectors have handed over and that are not lost.
-        steps_lost: real steps whose batch died with its collector before the learner had it.
+        steps_lost: real steps of requests that failed, and of batches that died with their
+            collector before the learner had them.
         weight_lag: largest age of any weights used in the last turn, in real steps.
         weight_lag_max: in the whole run.
-        worker_failures: requests to collectors that ended in an error.
+        worker_failures: times that a collector failed or died.
         worker_restarts: collectors and rollout workers that came back into service.
-        learner_idle_s: seconds in which the learner had nothing to do.
+        learner_idle_s: seconds between turns of the learner, by its own clock.
     """
 
     steps_requested: int = 0
@@ -140,11 +147,12 @@ class Coordinator:
         self.on_batch = on_batch
         self.counts = FlowCounts()
         self.latest: TurnReport | None = None
-        self._open: dict[int, _Open] = {}
+        self._open: dict[str, _Open] = {}  # by tag, in the order they were sent
+        self._requests = 0
+        self._at_work_since: dict[int, float] = {}  # by collector: on its oldest open request
         self._collected: list[_Batch] = []
         self._imagined: list[ray.ObjectRef] = []
         self._learning: list[_Batch] | None = None
-        self._idle_since = time.perf_counter()
         self._failures_in_a_row = 0
 
     def start(self) -> TurnReport:
@@ -160,11 +168,16 @@ class Coordinator:
             (result,) = self.learner.foreach_actor("turn", kwargs={"real": [], "synthetic": []})
             report = result.get() if result.ok else _raise(result.get())
         self.latest = report
-        self.counts.steps_returned = self.counts.steps_requested = report.env_steps
+        counts = self.counts
+        counts.steps_returned = report.env_steps
+        counts.steps_requested = report.env_steps + counts.steps_lost + self._steps_open()
         return report
 
     def turn(self) -> TurnReport | None:
-        """Runs the flow until the learner has reported once; None if it has not in a while."""
+        """Runs the flow until the learner has reported once; None if it has not in a while.
+
+        A learner of its own is at its next turn when this returns.
+        """
         deadline = time.perf_counter() + LONGEST_WAIT_S
         self.counts.weight_lag = 0
         while time.perf_counter() < deadline:
@@ -177,16 +190,25 @@ class Coordinator:
                 report = self._take_report()
             if report is not None:
                 self._distribute(report)
+                if self.learner is not None:
+                    self._request_steps()
+                    self._learn()
                 return report
         return None
 
-    def finish_learning(self) -> None:
-        """Waits for a turn that the learner still works on, so that it can be saved at rest."""
+    def finish_learning(self) -> TurnReport | None:
+        """Waits for the turn that the learner is at, so that it can be saved at rest.
+
+        Returns:
+            That turn's report; None if the learner was at rest.
+        """
+        report = None
         while self._learning is not None:
             self._wait(time.perf_counter() + LONGEST_WAIT_S)
             report = self._take_report()
             if report is not None:
                 self._distribute(report)
+        return report
 
     def probe(self) -> None:
         """Brings restarted rollout workers back; collectors are RLlib's own to bring back."""
@@ -202,27 +224,48 @@ class Coordinator:
                 assert self.local_collector is not None
                 opened, arguments = self._next_request()
                 reference, steps, metrics = self.local_collector.collect(**arguments)
+                self.counts.steps_requested += steps
                 self._take_batch(opened, _Batch(0, reference[0], steps, metrics))
             return
         healthy = self.collectors.healthy_actor_ids()
         # Ray's manager drops the requests of a collector that it finds dead: no answer will come.
-        for index in set(self._open) - set(healthy):
-            self._open.pop(index)
-            self.counts.worker_failures += 1
+        for collector in {opened.collector for opened in self._open.values()} - set(healthy):
+            self._give_up(collector)
+        self._restart_hanging()
         # A collector whose batch still waits for the learner is left: more would only grow old.
-        busy = {*self._open, *(batch.collector for batch in self._collected)}
-        for index in healthy:
-            if index in busy:
-                continue
-            opened, arguments = self._next_request()
-            if not self._within_lag(opened):
-                return
-            sent = self.collectors.foreach_actor_async(
-                "collect", tag="collect", kwargs=arguments, remote_actor_ids=[index]
-            )
-            if sent:
-                self._open[index] = opened
-                self.counts.steps_requested += opened.steps
+        waiting = {batch.collector for batch in self._collected}
+        for place in range(REQUESTS_PER_COLLECTOR):  # a first request for each before a second
+            at_work = Counter(opened.collector for opened in self._open.values())
+            for index in healthy:
+                if index in waiting or at_work[index] > place:
+                    continue
+                opened, arguments = self._next_request()
+                opened.collector = index
+                if not self._within_lag(opened):
+                    return
+                tag = f"{COLLECT}{self._requests}"
+                if self.collectors.foreach_actor_async(
+                    "collect", tag=tag, kwargs=arguments, remote_actor_ids=[index]
+                ):
+                    self._requests += 1
+                    if at_work[index] == 0:
+                        self._at_work_since[index] = time.perf_counter()
+                    self._open[tag] = opened
+                    self.counts.steps_requested += opened.steps
+
+    def _restart_hanging(self) -> None:
+        """Ends collectors that take too long; Ray starts them again, their answer is an error."""
+        now = time.perf_counter()
+        for index in {opened.collector for opened in self._open.values()}:
+            if now - self._at_work_since[index] > self.pace.request_timeout_s:
+                self._at_work_since[index] = now
+                ray.kill(self.collectors.actors()[index], no_restart=False)
+
+    def _give_up(self, collector: int) -> None:
+        """Counts a failure, and as lost what the collector still had to do."""
+        self.counts.worker_failures += 1
+        for tag in [tag for tag, opened in self._open.items() if opened.collector == collector]:
+            self.counts.steps_lost += self._open.pop(tag).steps
 
     def _next_request(self) -> tuple[_Open, dict[str, Any]]:
         assert self.latest is not None
@@ -254,16 +297,20 @@ class Coordinator:
         return sum(request.steps for request in self._open.values())
 
     def _take_collected(self) -> None:
-        for result in self.collectors.fetch_ready_async_reqs(tags="collect"):
-            opened = self._open.pop(result.actor_id, None)
-            if opened is None:
-                continue
+        if not self._open:
+            return
+        for result in self.collectors.fetch_ready_async_reqs(tags=list(self._open)):
+            if result.tag not in self._open:
+                continue  # given up with its collector just now
             if result.ok:
+                opened = self._open.pop(result.tag)
+                self._at_work_since[opened.collector] = time.perf_counter()
                 (reference,), steps, metrics = result.get()
+                self.counts.steps_requested -= opened.steps - steps
                 self._take_batch(opened, _Batch(result.actor_id, reference, steps, metrics))
                 self._failures_in_a_row = 0
             else:
-                self.counts.worker_failures += 1
+                self._give_up(result.actor_id)
                 error = result.get()
                 if isinstance(error, RayTaskError):
                     self._failures_in_a_row += 1
@@ -287,7 +334,6 @@ class Coordinator:
         """Gives the learner what has come in, if it is free; its report if it is in-process."""
         if self._learning is not None or not (self._collected or self._imagined):
             return None
-        self.counts.learner_idle_s += time.perf_counter() - self._idle_since
         batches, synthetic = self._collected, self._imagined
         self._collected, self._imagined = [], []
         arguments = {"real": [batch.reference for batch in batches], "synthetic": synthetic}
@@ -315,7 +361,7 @@ class Coordinator:
             else:
                 self.on_batch(batch.metrics)
         self._learning = None
-        self._idle_since = time.perf_counter()
+        self.counts.learner_idle_s += report.idle_s
         self.latest = report
         return report
 
@@ -346,7 +392,7 @@ class Coordinator:
             for manager in managers
             if manager is not None
             for reference, (tag, _) in manager._in_flight_req_to_actor_id.items()
-            if tag in REQUEST_TAGS
+            if tag in ("turn", "imagine") or tag in self._open
         ]
         timeout = max(0.0, deadline - time.perf_counter())
         if references:

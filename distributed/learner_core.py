@@ -38,6 +38,7 @@ class TurnReport:
         rollout_requests: references to `RolloutRequest`s for the pool.
         statistics: means over this turn's updates, and of its model fit.
         seconds: spent on ingesting, fitting, imagining, updating and publishing.
+        idle_s: seconds between the end of the turn before and the start of this one.
     """
 
     version: int
@@ -51,6 +52,7 @@ class TurnReport:
     rollout_requests: list[ray.ObjectRef]
     statistics: dict[str, float]
     seconds: dict[str, float] = field(default_factory=dict)
+    idle_s: float = 0.0
     offline_transitions: int = 0
     offline_updates: int = 0
 
@@ -67,6 +69,7 @@ class LearnerCore:
         self.agent = agent
         self.num_rollout_workers = num_rollout_workers
         self.version = 0
+        self._ended_at = time.perf_counter()
         self.log: TransitionLog | None = None
 
     def log_transitions(self, folder: str, run: str, rows_per_part: int) -> None:
@@ -130,6 +133,7 @@ class LearnerCore:
             ValueError: the environment gave values that cannot be learned from.
         """
         clock = _Clock()
+        idle = clock.start - self._ended_at
         agent = self.agent
         lost_real = self._ingest_real(real)
         lost_synthetic = _ingest(synthetic, lambda batch: agent.ingest_synthetic(from_arrow(batch)))
@@ -149,6 +153,7 @@ class LearnerCore:
         clock.lap("update")
         report = self.publish(with_model=bool(requests))
         clock.lap("publish")
+        self._ended_at = time.perf_counter()
         return TurnReport(
             **{
                 **report,
@@ -157,6 +162,7 @@ class LearnerCore:
                 "rollout_requests": requests,
                 "statistics": statistics,
                 "seconds": clock.laps,
+                "idle_s": idle,
             }
         )
 
@@ -225,7 +231,7 @@ def _ingest(references: list[ray.ObjectRef], ingest: Callable[[pa.RecordBatch], 
 class _Clock:
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self.start = self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 from distributed.rollout_worker import RolloutWorker
 from mnm import Settings, TaskSpaces
 from mnm.terminations import TerminationFunction
+
+LONGEST_REQUEST_S = 600.0  # a worker that takes longer hangs, and is restarted
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class _Job:
     weights: tuple[ray.ObjectRef, ray.ObjectRef]
     request: ray.ObjectRef
     published_at: int
+    sent_at: float = 0.0
 
 
 class RolloutPool:
@@ -108,6 +112,7 @@ class RolloutPool:
                 remote_actor_ids=[index],
             )
             if sent:
+                job.sent_at = time.perf_counter()
                 self._running[index] = job
             else:
                 self._waiting.appendleft(job)
@@ -128,7 +133,15 @@ class RolloutPool:
         return answers
 
     def probe(self) -> int:
-        """Brings restarted workers back into service; returns how many came back."""
+        """Brings restarted workers back into service; returns how many came back.
+
+        Workers that hang are ended first: Ray starts them again, and their request goes out anew.
+        """
+        now = time.perf_counter()
+        for index, job in self._running.items():
+            if now - job.sent_at > LONGEST_REQUEST_S:
+                job.sent_at = now
+                ray.kill(self.manager.actors()[index], no_restart=False)
         return len(self.manager.probe_unhealthy_actors(timeout_seconds=0.1, mark_healthy=True))
 
     def stop(self) -> None:

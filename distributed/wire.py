@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pyarrow as pa
 
@@ -11,6 +13,7 @@ from mnm.transitions import COLUMNS
 VECTORS = ("observations", "actions", "next_observations")
 
 
+@cache
 def transition_schema(observation_dim: int, action_dim: int) -> pa.Schema:
     """Arrow schema of transitions of a task with these widths."""
     widths = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from mnm.agent_networks import TaskSpaces, build_networks
 from mnm.bound_estimate import imagined_bounds, real_log_returns
 from mnm.model_fit import FitReport, ModelFitter
+from mnm.policy import TanhGaussianPolicy, load_numpy_weights
 from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer
 from mnm.rewards import RewardTransform
 from mnm.rollouts import RolloutRequest, answer_rollout_request
@@ -78,6 +80,8 @@ class Agent:
         self.offline_transitions = 0
         self.offline_updates = 0
         self.synthetic_transitions = 0
+        # Of a ratio or number of random steps that was another before a restore.
+        self._updates_before = 0
         self._next_fit = self._next_rollout = settings.num_random_steps
         self._critics_biased = False
 
@@ -185,7 +189,7 @@ class Agent:
 
     def update_if_due(self) -> dict[str, float]:
         """Makes the joint updates that the updates-to-data ratio allows by now, in one call."""
-        due = self.settings.updates_due(self.env_steps) - self.updates
+        due = self._updates_allowed() - self.updates
         if due <= 0 or len(self.replay) == 0:
             return {}
         statistics = self.joint_update.run(due)
@@ -224,24 +228,20 @@ class Agent:
         values = torch.stack(list(statistics.values())).tolist()
         return dict(zip(statistics, values, strict=True))
 
-    @property
-    def has_bound_estimate(self) -> bool:
-        """Whether `bound_samples` can be asked for: a classifier and a fitted model are there."""
-        fitted = self.fitter is not None and self.updates + self.offline_updates > 0
-        return self.settings.has_classifier and self.settings.bound_horizon > 0 and fitted
-
     def bound_samples(
         self,
         start_observations: np.ndarray,
         episode_rewards: Sequence[np.ndarray],
         terminateds: Sequence[bool],
+        policy_weights: Mapping[str, np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, int]:
         """Samples of both sides of the bound; see `mnm.bound_estimate`.
 
         Args:
-            start_observations: [N, obs] first observations of real episodes of the present policy.
+            start_observations: [N, obs] first observations of the policy's real episodes.
             episode_rewards: [<= bound_horizon] rewards of each.
             terminateds: whether each terminated within those steps.
+            policy_weights: of the policy that played them (`numpy_weights`); None: the present one.
 
         Returns:
             [bound_rollouts] nats along imagined trajectories, whose mean is the estimate of the
@@ -259,9 +259,15 @@ class Agent:
             for rewards, terminated in zip(episode_rewards, terminateds, strict=True)
         ]
         real = real_log_returns(episode_rewards, within, self.rewards, horizon)
-        return self._imagine_bounds(start_observations, horizon), real, horizon
+        policy = self.networks.policy
+        if policy_weights is not None:
+            policy = copy.deepcopy(policy)
+            load_numpy_weights(policy, policy_weights)
+        return self._imagine_bounds(policy, start_observations, horizon), real, horizon
 
-    def _imagine_bounds(self, start_observations: np.ndarray, horizon: int) -> np.ndarray:
+    def _imagine_bounds(
+        self, policy: TanhGaussianPolicy, start_observations: np.ndarray, horizon: int
+    ) -> np.ndarray:
         networks, settings = self.networks, self.settings
         assert networks.dynamics is not None
         assert networks.classifier is not None
@@ -273,7 +279,7 @@ class Agent:
             device=self.device,
         )
         bounds = imagined_bounds(
-            networks.policy,
+            policy,
             networks.dynamics,
             networks.classifier,
             self.rewards,
@@ -299,17 +305,12 @@ class Agent:
         assert self.networks.dynamics is not None
         return None if self.settings.algo == "mnm" else self.networks.dynamics.elites
 
-    def state_dict(self, with_replay: bool = True) -> dict[str, Any]:
-        """Everything needed to go on bit for bit: tensors and plain values only.
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the replays, as tensors and plain values.
 
-        Args:
-            with_replay: include real and imagined transitions.
+        With `replay` and `synthetic` as they were, the agent goes on from it bit for bit.
         """
-        replay = {"replay": self.replay.state_dict()} if with_replay else {}
-        if with_replay and self.synthetic is not None:
-            replay["synthetic"] = self.synthetic.state_dict()
         return {
-            **replay,
             "task": self._task(),
             "networks": self.networks.state_dict(),
             "optimizers": {
@@ -323,6 +324,7 @@ class Agent:
                 "updates": self.updates,
                 "offline_transitions": self.offline_transitions,
                 "offline_updates": self.offline_updates,
+                "updates_allowed": self._updates_allowed(),
                 "synthetic_transitions": self.synthetic_transitions,
                 "next_fit": self._next_fit,
                 "next_rollout": self._next_rollout,
@@ -353,25 +355,28 @@ class Agent:
                 "restore with the settings it was made with."
             ) from error
         for name, optimizer in self.joint_update.optimizers.items():
-            _load_optimizer(optimizer, state["optimizers"][name])
+            if name in state["optimizers"]:  # else it has just become "auto"
+                _load_optimizer(optimizer, state["optimizers"][name])
         if self.fitter is not None:
             _load_optimizer(self.fitter.optimizer, state["fit_optimizer"])
             self.fitter.fits = state["counters"]["fits"]
-        if "replay" in state:
-            self.replay.load_state_dict(state["replay"])
-        if self.synthetic is not None and "synthetic" in state:
-            self.synthetic.load_state_dict(state["synthetic"])
         self.generator.set_state(state["generator"].cpu())
         counters = state["counters"]
         self.env_steps = counters["env_steps"]
         self.updates = counters["updates"]
         self.offline_transitions = counters["offline_transitions"]
         self.offline_updates = counters["offline_updates"]
+        allowed_now = self.settings.updates_due(self.env_steps)
+        self._updates_before = counters["updates_allowed"] - allowed_now
         self.synthetic_transitions = counters["synthetic_transitions"]
         self._next_fit = counters["next_fit"]
         self._next_rollout = counters["next_rollout"]
         self._critics_biased = counters["critics_biased"]
         self.rewards.smallest = counters["smallest_reward"]
+
+    def _updates_allowed(self) -> int:
+        """Joint updates that the real steps so far allow, each at the ratio of its time."""
+        return self._updates_before + self.settings.updates_due(self.env_steps)
 
     def _task(self) -> dict[str, Any]:
         """What a state belongs to."""
@@ -393,8 +398,8 @@ class Agent:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Takes over an optimizer's moments; its learning rates stay those of the settings."""
-    rates = [group["lr"] for group in optimizer.param_groups]
+    """Takes over an optimizer's moments; rates and weight decays stay those of the settings."""
+    own = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
+    for group, (rate, decay) in zip(optimizer.param_groups, own, strict=True):
+        group["lr"], group["weight_decay"] = rate, decay

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mnm.dynamics import DynamicsEnsemble
+from mnm.dynamics import DynamicsEnsemble, Prediction
 from mnm.replay import Batch, ReplayBuffer
 from mnm.settings import Settings
 
 HOLDOUT_ROWS = 1000  # most held-out rows that an error is measured on
-IMPROVEMENT = 0.01  # relative; a smaller one does not keep a fit going
+IMPROVEMENT = 0.01  # nats per dimension; a smaller one does not keep a fit going
 FIRST_FIT_FACTOR = 4  # the first fit starts from nothing
 SHORTEST_EPOCH = 50  # gradient steps; with little data an epoch alone says nothing
 
@@ -57,10 +57,11 @@ class ModelFitter:
     def fit(self, replay: ReplayBuffer, generator: torch.Generator) -> FitReport:
         """Refreshes the normaliser and fits every member on its own random batches.
 
-        Stops when no member's held-out error improved by 1 % for `dynamics_fit_patience` epochs, or
-        after `dynamics_max_fit_steps`, four times as many at the first fit. Each member then takes
-        its best parameters, and the best `num_elites` become the elites (MBPO: Janner et al. 2019,
-        appendix).
+        Stops when no member's held-out loss fell by 0.01 nats for `dynamics_fit_patience` epochs,
+        or after `dynamics_max_fit_steps`, four times as many at the first fit. Each member then
+        takes its best parameters, and the best `num_elites` become the elites (MBPO: Janner et al.
+        2019, appendix; there by squared error, under which a small replay leaves the variances far
+        too small: on 1,000 steps of HalfCheetah-v5 4.7 nats per dimension held out, here 0.1).
 
         Args:
             replay: real transitions, at least ten, so that one is held out.
@@ -76,23 +77,23 @@ class ModelFitter:
         self.fits += 1
         parameters = list(dynamics.networks.parameters())
         best = [parameter.detach().clone() for parameter in parameters]
-        best_error = self._holdout_errors(holdout, targets)
+        best_loss = self._holdout_losses(holdout, targets)
         steps, epochs_without_improvement = 0, 0
         while epochs_without_improvement < settings.dynamics_fit_patience and steps < most_steps:
             for _ in range(min(steps_per_epoch, most_steps - steps)):
                 slots = replay.training_slots((dynamics.networks.members, batch_size), generator)
                 self._step(replay.rows_at(slots))
                 steps += 1
-            error = self._holdout_errors(holdout, targets)
-            improved = error < (1 - IMPROVEMENT) * best_error
-            best_error = torch.where(improved, error, best_error)
+            loss = self._holdout_losses(holdout, targets)
+            improved = loss < best_loss - IMPROVEMENT
+            best_loss = torch.where(improved, loss, best_loss)
             for kept, parameter in zip(best, parameters, strict=True):
                 kept[improved] = parameter.detach()[improved]
             epochs_without_improvement = 0 if improved.any() else epochs_without_improvement + 1
         with torch.no_grad():
             for kept, parameter in zip(best, parameters, strict=True):
                 parameter.copy_(kept)
-            dynamics.elites.copy_(best_error.argsort()[: settings.num_elites])
+            dynamics.elites.copy_(best_loss.argsort()[: settings.num_elites])
             prediction = dynamics.predict(holdout.observations, holdout.actions, dynamics.elites)
             nll = prediction.change_nll(targets).mean()
             change_error = (prediction.mean - targets)[..., : dynamics.observation_dim]
@@ -104,8 +105,7 @@ class ModelFitter:
         prediction = dynamics.predict(batch.observations, batch.actions)
         targets = dynamics.normaliser.targets(batch)
         # Summed over the members, so that each one's gradient is that of its own mean.
-        loss = prediction.change_nll(targets).mean((1, 2)).sum()
-        loss = loss + prediction.reward_nll(targets).mean(1).sum()
+        loss = self._losses(prediction, targets).sum()
         if dynamics.termination_head is not None:
             own = [
                 column[0] for column in (batch.observations, batch.actions, batch.next_observations)
@@ -117,10 +117,12 @@ class ModelFitter:
         self.optimizer.step()
 
     @torch.no_grad()
-    def _holdout_errors(self, holdout: Batch, targets: Tensor) -> Tensor:
-        """Mean squared error [E] of every member on the held-out rows: over the rows the
-        arithmetic, over the dimensions the geometric mean, so that one dimension that cannot be
-        predicted does not hide the progress of the others."""
+    def _holdout_losses(self, holdout: Batch, targets: Tensor) -> Tensor:
+        """The loss [E] of every member on the held-out rows."""
         prediction = self.dynamics.predict(holdout.observations, holdout.actions)
-        squared_error = (prediction.mean - targets).square().mean(1)
-        return (squared_error + 1e-8).log().mean(1).exp()
+        return self._losses(prediction, targets)
+
+    @staticmethod
+    def _losses(prediction: Prediction, targets: Tensor) -> Tensor:
+        """-log q [E] of each member: per dimension of s' - s, and of r with unit variance."""
+        return prediction.change_nll(targets).mean((1, 2)) + prediction.reward_nll(targets).mean(1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +36,12 @@ class Batch:
 class ReplayBuffer:
     """Ring buffer of `capacity` transitions, oldest overwritten first.
 
+    Rows are numbered as they arrive; row `n` lies in slot `n % capacity`.
+
+    Attributes:
+        total: running number that the next row gets.
+        size: rows held: those numbered `total - size` to `total - 1`.
+
     Args:
         capacity: rows kept.
         observation_dim: width of an observation.
@@ -51,7 +57,7 @@ class ReplayBuffer:
         self.action_dim = action_dim
         self.device = torch.device(device)
         self.size = 0
-        self.position = 0
+        self.total = 0
         self._widths = [observation_dim, action_dim, 1, observation_dim, 1, 1]
         # Uninitialised memory: pages are only taken as rows arrive.
         self._rows = torch.empty(capacity, sum(self._widths), device=self.device)
@@ -63,7 +69,8 @@ class ReplayBuffer:
 
     def append(self, transitions: Transitions) -> None:
         """Adds rows at the end of the ring; of more than `capacity` rows only the last stay."""
-        transitions = transitions[max(0, len(transitions) - self.capacity) :]
+        skipped = max(0, len(transitions) - self.capacity)
+        transitions = transitions[skipped:]
         count = len(transitions)
         rows = np.concatenate(
             [
@@ -78,12 +85,13 @@ class ReplayBuffer:
             dtype=np.float32,
         )
         origins = np.stack([transitions.episode_ids, transitions.steps], axis=1)
-        first = min(count, self.capacity - self.position)
+        slot = (self.total + skipped) % self.capacity
+        first = min(count, self.capacity - slot)
         for target, source in ((self._rows, rows), (self._origins, origins)):
             tensor = torch.from_numpy(source)
-            target[self.position : self.position + first] = tensor[:first].to(target.device)
+            target[slot : slot + first] = tensor[:first].to(target.device)
             target[: count - first] = tensor[first:].to(target.device)
-        self.position = (self.position + count) % self.capacity
+        self.total += skipped + count
         self.size = min(self.size + count, self.capacity)
 
     def sample(self, count: int, generator: torch.Generator) -> Batch:
@@ -117,7 +125,16 @@ class ReplayBuffer:
 
     def transitions(self) -> Transitions:
         """Every row with its episode and step, oldest first, as NumPy columns."""
-        rows, origins = (part.numpy() for part in self._oldest_first(self._rows, self._origins))
+        return self.rows(self.total - self.size, self.total)
+
+    def rows(self, start: int, stop: int) -> Transitions:
+        """Copies of the rows numbered `start` to `stop` - 1, all of them held, as NumPy columns."""
+        slot = start % self.capacity
+        first = min(stop - start, self.capacity - slot)
+        rows, origins = (
+            torch.cat([part[slot : slot + first].cpu(), part[: stop - start - first].cpu()]).numpy()
+            for part in (self._rows, self._origins)
+        )
         edges = np.cumsum(self._widths)[:-1]
         observations, actions, rewards, next_observations, terminateds, truncateds = np.split(
             rows, edges, axis=1
@@ -133,39 +150,25 @@ class ReplayBuffer:
             origins[:, 1],
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Rows in slot order and position, for a checkpoint."""
-        return {
-            "capacity": self.capacity,
-            "rows": self._rows[: self.size].cpu().clone(),
-            "origins": self._origins[: self.size].clone(),
-            "position": self.position,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` returned; into a smaller buffer, the newest rows.
+    def load(self, batches: Iterable[Transitions], first: int = 0) -> None:
+        """Replaces all rows by those of `batches`, in their order; the first is numbered `first`.
 
         Raises:
-            ValueError: the rows are of another task.
+            ValueError: the rows neither begin at number 0 nor fill the ring, so that slots would
+                stay empty; nothing is kept then, nor when `batches` raises.
         """
-        rows, origins, position = state["rows"], state["origins"], state["position"]
-        if rows.shape[1] != self._rows.shape[1]:
-            raise ValueError(
-                f"The saved replay has rows of width {rows.shape[1]}, this task's have "
-                f"{self._rows.shape[1]}: restore into the task that the checkpoint was made with."
-            )
-        if state["capacity"] != self.capacity:
-            if len(rows) == state["capacity"]:
-                rows, origins = rows.roll(-position, 0), origins.roll(-position, 0)
-            rows, origins = rows[-self.capacity :], origins[-self.capacity :]
-            position = len(rows) % self.capacity
-        self.size, self.position = len(rows), position
-        self._rows[: self.size] = rows.to(self.device)
-        self._origins[: self.size] = origins
-
-    def _oldest_first(self, *columns: Tensor) -> list[Tensor]:
-        shift = -self.position if self.size == self.capacity else 0
-        return [column[: self.size].cpu().roll(shift, 0) for column in columns]
+        self.size, self.total = 0, first
+        try:
+            for batch in batches:
+                self.append(batch)
+            if first and self.size < self.capacity:
+                raise ValueError(
+                    f"{self.size} rows from number {first} on leave holes in a ring of "
+                    f"{self.capacity}: number them from 0."
+                )
+        except BaseException:
+            self.size = self.total = 0
+            raise
 
     def _draw(self, high: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return torch.randint(high, shape, generator=generator, device=self.device)

@@ -51,8 +51,8 @@ class Settings:
     dynamics_weight_decay: tuple[float, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)  # per layer
     dynamics_batch_size: int = 256  # rows per member and step of the fit
     dynamics_fit_interval: int = 250  # steps between two fits
-    dynamics_fit_patience: int = 5  # epochs without 1 % better hold-out error before a fit stops
-    dynamics_max_fit_steps: int = 500  # gradient steps of a fit at the most; the first: 4 times
+    dynamics_fit_patience: int = 3  # epochs without a better held-out loss before a fit stops
+    dynamics_max_fit_steps: int = 250  # gradient steps of a fit at the most; the first: 4 times
 
     # Model rollouts
     rollout_schedule: tuple[int, int, int, int] = (20_000, 150_000, 1, 1)  # from, to step; lengths
@@ -138,6 +138,17 @@ class Settings:
     def has_stopping(self) -> bool:
         """Whether a stopping head is learned (mnm under the learned-stopping bound)."""
         return self.algo == "mnm" and self.bound == "learned-stopping"
+
+    def network_sizes(self) -> dict[str, Any]:
+        """What the networks' shapes follow from: a saved state fits where all of it is equal."""
+        names = ["hidden_sizes"]
+        if self.has_model:
+            names += ["ensemble_size", "num_elites", "dynamics_hidden_sizes"]
+        if self.has_classifier:
+            names += ["classifier_ensemble_size", "classifier_hidden_sizes"]
+        if self.algo == "mnm":
+            names.append("bound")
+        return {name: getattr(self, name) for name in names}
 
     def rollout_length(self, env_steps: int) -> int:
         """Length of the branched rollouts at a real step: linear between the schedule's ends.

@@ -149,7 +149,8 @@ class JointUpdate:
         self._step("policy", (alpha * log_probability - value).mean())
 
         entropy = -log_probability.detach().mean()
-        self._step("alpha", networks.log_alpha * (entropy - self.target_entropy))
+        # Of the loss log_alpha * (entropy - target), which is linear.
+        self._apply("alpha", [entropy - self.target_entropy])
         torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.settings.tau)
         self._record(
             critic_loss=critic_loss,
@@ -313,9 +314,12 @@ class JointUpdate:
 
     def _step(self, name: str, loss: Tensor, max_norm: float | None = None) -> None:
         """One optimizer step; only the gradients of that optimizer's parameters are computed."""
+        parameters = self.optimizers[name].param_groups[0]["params"]
+        self._apply(name, torch.autograd.grad(loss, parameters), max_norm)
+
+    def _apply(self, name: str, gradients: Sequence[Tensor], max_norm: float | None = None) -> None:
         optimizer = self.optimizers[name]
         parameters: list[Tensor] = optimizer.param_groups[0]["params"]
-        gradients = torch.autograd.grad(loss, parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         if max_norm is not None:

@@ -17,6 +17,7 @@ from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODUL
 from ray.rllib.utils.metrics import (
     ALL_MODULES,
     ENV_RUNNER_RESULTS,
+    EVALUATION_RESULTS,
     LEARNER_RESULTS,
     NUM_ENV_STEPS_TRAINED_LIFETIME,
 )
@@ -25,17 +26,23 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from distributed.coordinator import Coordinator, Pace
 from distributed.learner_core import TurnReport
 from distributed.rollout_pool import RolloutPool
+from distributed.storage import resolve
 from mnm.statistics import statistics
 from rllib_ext.bound_summary import NO_ESTIMATE, bound_summary
+from rllib_ext.checkpoint_files import (
+    checkpoint_fault,
+    read_task_file,
+    remove_task_file,
+    write_task_file,
+)
 from rllib_ext.config import MnMConfig
-from rllib_ext.env_runner import NO_EPISODES
 from rllib_ext.environments import env_name, probe_spaces, resolve_termination, task_spaces
+from rllib_ext.sample_metrics import LENGTH_NAMES, NO_EPISODES, RETURN_NAMES
 
 logger = logging.getLogger(__name__)
 
 BOUND_EPISODES = 20  # real ones for the log return beside the bound
-CLOSE_TIMEOUT_S = 5.0  # that a busy learner may take to write the rest of its log
-TASK_FILE = "task.json"  # beside a checkpoint: which task and algorithm it is of
+CLOSE_TIMEOUT = 5.0  # seconds that the learner may take to end its log and temporary files
 
 
 class MnM(Algorithm):
@@ -79,6 +86,7 @@ class MnM(Algorithm):
                 steps_per_request=config.rollout_fragment_length * envs,
                 num_random_steps=config.settings().num_random_steps,
                 max_weight_lag=config.resolved_max_weight_lag(),
+                request_timeout_s=config.sample_timeout_s,
             ),
             on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
         )
@@ -87,6 +95,9 @@ class MnM(Algorithm):
             run = config.output_run or Path(self.logdir).name  # under Tune the trial's folder
             self._ask_learner(lambda learner: learner.core.log_transitions(folder, run, rows))
         self._logged_env_steps = self.coordinator.start().env_steps
+        if self.eval_env_runner_group is not None:
+            # RLlib's own would ask the learner, and wait until its turn is over.
+            self.eval_env_runner_group.sync_weights = self._send_published_policy
         self._offline_updates_per_iteration = int(
             (config.min_sample_timesteps_per_iteration or 0)
             * (config.settings().updates_to_data_ratio or 1.0)
@@ -122,6 +133,9 @@ class MnM(Algorithm):
         # All names from the start: Tune's progress.csv takes its columns from the first result.
         result.setdefault(ENV_RUNNER_RESULTS, dict(NO_EPISODES))
         interval = self.config.evaluation_interval
+        _add_missing_names(result)
+        if interval:
+            _add_missing_names(result.setdefault(EVALUATION_RESULTS, {}))
         if interval and self.config.settings().has_classifier:
             # Always all names: Tune's progress.csv takes its columns from the first result.
             due = (self.iteration + 1) % interval == 0
@@ -166,18 +180,18 @@ class MnM(Algorithm):
         )
         self._log_report(self.coordinator.start())
 
-    def _close_log(self) -> None:
-        """Writes the rest of the log; the end of a run that has failed goes on without it."""
+    def _close_learner(self) -> None:
+        """Ends the log and removes temporary files; a learner that hangs is not waited for."""
         group = getattr(self, "learner_group", None)
-        if group is None or self.config.output is None:
+        if group is None:
             return
         try:
             for result in group.foreach_learner(
-                lambda learner: learner.core.close_log(), timeout_seconds=CLOSE_TIMEOUT_S
+                lambda learner: learner.close(), timeout_seconds=CLOSE_TIMEOUT
             ):
                 if not result.ok:
                     raise result.get()
-        except (ValueError, RayError) as error:
+        except (ValueError, RayError) as error:  # the end of a failed run goes on
             logger.warning("The last transitions were not logged: %s", error)
 
     def _ask_learner(self, question: Callable[[Any], Any]) -> Any:
@@ -194,22 +208,39 @@ class MnM(Algorithm):
     def _estimate_bound(self) -> dict[str, float]:
         """The bound and the log return of the present policy; NaN while no model is fitted."""
         settings, group = self.config.settings(), self.eval_env_runner_group
-        (ready,) = self.learner_group.foreach_learner(
-            lambda learner: learner.core.agent.has_bound_estimate
-        )
-        if group is None or not ready.get():
+        published = self.coordinator.latest
+        assert published is not None
+        if (
+            group is None
+            or published.updates + published.offline_updates == 0
+            or settings.bound_horizon == 0
+        ):
             return dict(NO_ESTIMATE)
+        self._send_published_policy()
         remote = group.healthy_worker_ids()[:1]
         (episodes,) = group.foreach_env_runner(
             lambda runner: runner.run_cut_episodes(BOUND_EPISODES, settings.bound_horizon),
             remote_worker_ids=remote or None,
             local_env_runner=not remote,
         )
+        # In a list, so that it stays a reference: the learner may be a version ahead.
+        policy = [published.policy]
         (samples,) = self.learner_group.foreach_learner(
-            lambda learner: learner.bound_samples(episodes)
+            lambda learner: learner.bound_samples(episodes, policy)
         )
         imagined, real, horizon = samples.get()
         return bound_summary(imagined, real, horizon, seed=self.iteration)
+
+    def _send_published_policy(self, *args: Any, **kwargs: Any) -> None:
+        """Has the evaluation's runners act with the newest published weights.
+
+        Takes the place of their group's `sync_weights`, whatever that is called with.
+        """
+        assert self.coordinator.latest is not None
+        policy = [self.coordinator.latest.policy]
+        self.eval_env_runner_group.foreach_env_runner(
+            lambda runner: runner.load_policy(policy), local_env_runner=True
+        )
 
     def get_module(self, module_id: str = DEFAULT_MODULE_ID) -> Any:
         """The RLModule with the learner's present weights."""
@@ -221,17 +252,19 @@ class MnM(Algorithm):
         return super().get_module(module_id)
 
     def save_to_path(self, path: Any = None, *, filesystem: Any = None, **kwargs: Any) -> str:
-        """Saves a checkpoint, the replay with it, and `task.json`, which says what it is of."""
-        self.coordinator.finish_learning()
+        """Saves a checkpoint, the replay with it; last of all `task.json`, the mark of a whole one.
+
+        It says what the checkpoint is of and which files it has: see `rllib_ext.checkpoint_files`.
+        """
+        report = self.coordinator.finish_learning()
+        if report is not None:
+            self._log_report(report)
+        if path is not None:
+            filesystem, path = resolve(path, filesystem)
+            remove_task_file(filesystem, path)
         path = super().save_to_path(path, filesystem=filesystem, **kwargs)
         self._raise_learner_error()
-        file = Path(path) / TASK_FILE
-        content = json.dumps(self._task()).encode()
-        if filesystem is None:
-            file.write_bytes(content)
-        else:
-            with filesystem.open_output_stream(file.as_posix()) as stream:
-                stream.write(content)
+        write_task_file(*resolve(path, filesystem), self._task())
         return path
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
@@ -242,7 +275,7 @@ class MnM(Algorithm):
         """
         self.coordinator.finish_learning()
         if kwargs.get("component") is None:
-            self._refuse_other_task(Path(path) / TASK_FILE, kwargs.get("filesystem"))
+            self._refuse_other_task(*resolve(path, kwargs.get("filesystem")))
         try:
             super().restore_from_path(path, *args, **kwargs)
             self._raise_learner_error()
@@ -251,10 +284,10 @@ class MnM(Algorithm):
 
     def cleanup(self) -> None:
         """Ends all actors."""
+        self._close_learner()
         pool = getattr(self, "pool", None)
         if pool is not None:
             pool.stop()
-        self._close_log()
         super().cleanup()
 
     def _task(self) -> dict[str, Any]:
@@ -263,25 +296,19 @@ class MnM(Algorithm):
             "env": env_name(self.config),
             "env_config": dict(self.config.env_config),
             "algo": self.config.settings().algo,
+            **self.config.settings().network_sizes(),
         }
         return json.loads(json.dumps(task, default=repr))
 
-    def _refuse_other_task(self, file: Path, filesystem: Any) -> None:
-        try:
-            if filesystem is None:
-                content = file.read_bytes()
-            else:
-                with filesystem.open_input_stream(file.as_posix()) as stream:
-                    content = stream.read()
-        except FileNotFoundError as error:
-            raise ValueError(
-                f"{file.parent} is not a whole checkpoint of mnm: {file.name} is missing."
-            ) from error
-        saved, own = json.loads(content), self._task()
+    def _refuse_other_task(self, filesystem: Any, folder: str) -> None:
+        fault = checkpoint_fault(filesystem, folder)
+        if fault is not None:
+            raise ValueError(fault)
+        saved, own = read_task_file(filesystem, folder), self._task()
         for name, value in own.items():
             if saved.get(name) != value:
                 raise ValueError(
-                    f"The checkpoint {file.parent} was made with {name}={saved.get(name)!r}, this "
+                    f"The checkpoint {folder} was made with {name}={saved.get(name)!r}, this "
                     f"algorithm has {name}={value!r}: restore with the settings it was made with."
                 )
 
@@ -318,11 +345,10 @@ class MnM(Algorithm):
             ingested,
             reduce="lifetime_sum",
         )
-        for name, value in {
-            **self._statistics,
-            **{f"seconds_{part}": seconds for part, seconds in report.seconds.items()},
-        }.items():
+        for name, value in self._statistics.items():
             log((LEARNER_RESULTS, DEFAULT_MODULE_ID, name), value, reduce="item")
+        for part, seconds in report.seconds.items():  # of all turns of the iteration
+            log((LEARNER_RESULTS, DEFAULT_MODULE_ID, f"seconds_{part}"), seconds, reduce="sum")
         learned_steps = report.env_steps - settings.num_random_steps
         totals = {
             "num_updates_lifetime": report.updates,
@@ -335,6 +361,16 @@ class MnM(Algorithm):
         }
         for name, value in totals.items():
             log(name, value, reduce="item")
+
+
+def _add_missing_names(result: dict[str, Any]) -> None:
+    """NaN under the names of returns and lengths where no episode has ended yet.
+
+    Tune's schedulers refuse a result without their metric.
+    """
+    runners = result.setdefault(ENV_RUNNER_RESULTS, {})
+    for name in (*RETURN_NAMES, *LENGTH_NAMES):
+        runners.setdefault(name, math.nan)
 
 
 def _warn_if_too_large(config: MnMConfig) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.tune.result import TRIAL_INFO
 
+from distributed.coordinator import REQUESTS_PER_COLLECTOR
 from mnm import Settings
 from mnm.settings import Algorithm, Bound, RewardTransformName
 from rllib_ext.env_runner import MnMEnvRunner
@@ -35,6 +38,9 @@ REFUSED_HOOKS = (
     "_module_to_env_connector",
     "_learner_connector",
 )
+
+
+CONFIG_CLASS = "class"  # what RLlib adds to a config that it turns into a dict
 
 
 class MnMConfig(OfflineDataConfig):
@@ -76,6 +82,7 @@ class MnMConfig(OfflineDataConfig):
         self.termination: Callable[..., Any] | str = "auto"
         self.env_runner_cls = MnMEnvRunner
         self.rollout_fragment_length = 10
+        self.max_requests_in_flight_per_env_runner = REQUESTS_PER_COLLECTOR
         self.min_sample_timesteps_per_iteration = 250
         self.min_time_s_per_iteration = None
         # Weights travel with each request: RLlib need not push them or merge the runners' states.
@@ -173,8 +180,8 @@ class MnMConfig(OfflineDataConfig):
             dynamics_weight_decay: Weight decay of the fit, one value a layer.
             dynamics_batch_size: Rows per member and gradient step of the fit.
             dynamics_fit_interval: Real steps between two fits.
-            dynamics_fit_patience: Epochs without 1 % lower held-out error after which a fit
-                stops.
+            dynamics_fit_patience: Epochs without 0.01 nats lower held-out loss after which a
+                fit stops.
             dynamics_max_fit_steps: Gradient steps of a fit at the most; four times as many at the
                 first.
             rollout_schedule: (first step, last step, length before, length after): the length of
@@ -236,6 +243,32 @@ class MnMConfig(OfflineDataConfig):
             if given[name] is not NotProvided:
                 setattr(self, name, given[name])
         return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """What Tune searches over, without the settings that are left to the algorithm's preset.
+
+        Tune's schedulers draw a first value of what they mutate only where there is none.
+        """
+        config, plain = super().to_dict(), AlgorithmConfig()
+        for name in (*SETTING_NAMES, *REPLACED_SETTINGS):
+            if name in config and config[name] == getattr(plain, name, None):
+                del config[name]
+        return config
+
+    def update_from_dict(self, config_dict: Mapping[str, Any]) -> MnMConfig:
+        """Takes over settings by name, as from Tune's `param_space` or another config.
+
+        Raises:
+            ValueError: a name is none of ours or RLlib's, or one that MnM would ignore.
+        """
+        names = config_dict.keys()  # a config is iterable by its keys alone
+        for name in names:
+            if name in REPLACED_SETTINGS:
+                _refuse_replaced(name)
+            known = self._translate_special_keys(name, warn_deprecated=False) in vars(self)
+            if not known and name not in (*OWN_NAMES, TRIAL_INFO, CONFIG_CLASS):
+                _refuse(unknown_setting(name))
+        return super().update_from_dict(config_dict)
 
     def settings(self) -> Settings:
         """The settings of the algorithm: its preset and what was set here.
@@ -355,6 +388,13 @@ class MnMConfig(OfflineDataConfig):
                     f"{name.strip('_')} is not supported: MnM's data passes no connectors; "
                     "use a Gymnasium wrapper in the environment."
                 )
+
+
+def unknown_setting(name: str) -> str:
+    """The sentence that refuses a name and says which ones are near."""
+    near = difflib.get_close_matches(name, (*SETTING_NAMES, *OWN_NAMES), n=3, cutoff=0.4)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    return f"Unknown setting {name!r}: the settings are those of MnMConfig.training{hint}"
 
 
 def _refuse_replaced(name: str) -> None:

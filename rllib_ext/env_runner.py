@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
+import pyarrow as pa
 import ray
 import torch
 from ray.rllib.callbacks.utils import make_callback
-from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_runner import EnvRunner
@@ -24,6 +24,7 @@ from distributed.wire import to_arrow
 from mnm.policy import load_numpy_weights, numpy_weights
 from rllib_ext.environments import make_vector_env
 from rllib_ext.episode_callbacks import EpisodeObserver, overridden_hooks
+from rllib_ext.sample_metrics import SampleMetrics
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         self._hooks = overridden_hooks(self.config)
         self._weights_seq_no = 0
         self._loaded: ray.ObjectRef | None = None
+        self._sample_metrics = SampleMetrics(
+            self.metrics.stats_cls_lookup, self.config.metrics_num_episodes_for_smoothing
+        )
         self.env: gym.vector.VectorEnv | None = None
         self.collector: Collector | None = None
         local = self.worker_index == 0
@@ -111,22 +115,32 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         self, policy: list[ray.ObjectRef] | None, vector_steps: int, first_step: int
     ) -> tuple[list[ray.ObjectRef], int, Any]:
         """See `distributed.coordinator.CollectorProtocol.collect`."""
+        batch, rows, metrics = self.collect_batch(policy, vector_steps, first_step)
+        return [ray.put(batch)], rows, metrics
+
+    def collect_batch(
+        self, policy: list[ray.ObjectRef] | None, vector_steps: int, first_step: int
+    ) -> tuple[pa.RecordBatch, int, Any]:
+        """As `collect`, with the record batch itself in place of a reference to it."""
         collector = self._collector()
-        if policy is not None and policy[0] != self._loaded:
-            weights = ray.get(policy[0])
-            collector.load_policy(weights)
-            if self._hooks:  # a hook may look at the module
-                load_numpy_weights(self.module.policy, weights)
-            self._loaded = policy[0]
+        if policy is not None:
+            self.load_policy(policy, into_module=bool(self._hooks))  # a hook may look at it
         action_mode: ActionMode = "random" if policy is None else "explore"
         collected = collector.collect(vector_steps, action_mode, first_step)
-        self._log(collected)
         self._sampled(collected)
-        return (
-            [ray.put(to_arrow(collected.transitions))],
-            len(collected.transitions),
-            (self.get_metrics()),
-        )
+        transitions = collected.transitions
+        return to_arrow(transitions), len(transitions), self.get_metrics()
+
+    def load_policy(self, policy: list[ray.ObjectRef], into_module: bool = True) -> None:
+        """Acts from now on with published weights; `policy` is one reference to them, in a list."""
+        if policy[0] == self._loaded:
+            return
+        weights = ray.get(policy[0])
+        if into_module:
+            load_numpy_weights(self.module.policy, weights)
+        if self.collector is not None:
+            self.collector.load_policy(weights)
+        self._loaded = policy[0]
 
     def sample(
         self,
@@ -159,7 +173,6 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
             collected = collector.collect(steps, action_mode)
         else:
             collected = collector.run_episodes(num_episodes or 1, action_mode)
-        self._log(collected)
         return self._sampled(collected)
 
     def run_cut_episodes(self, episodes: int, longest: int) -> list[CutEpisode]:
@@ -167,8 +180,9 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         return self._collector().run_cut_episodes(episodes, longest)
 
     def get_metrics(self) -> Any:
-        """RLlib's metrics since the last call."""
-        return self.metrics.reduce()
+        """RLlib's metrics since the last call, and what callbacks logged."""
+        logged = self.metrics.reduce() if self.metrics.stats else {}
+        return {**logged, **self._sample_metrics.take()}
 
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
@@ -221,6 +235,8 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
             self._loaded = None
 
     def _sampled(self, collected: Collected) -> list[SampledSteps]:
+        self._sample_metrics.add(collected)
+        self.num_env_steps_sampled_lifetime += len(collected.transitions)
         samples = [SampledSteps(len(collected.transitions))]
         make_callback(
             "on_sample_end",
@@ -229,41 +245,3 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
             kwargs={"env_runner": self, "metrics_logger": self.metrics, "samples": samples},
         )
         return samples
-
-    def _log(self, collected: Collected) -> None:
-        """RLlib's own metric names, so that its schedulers and callbacks find them."""
-        log, steps = self.metrics.log_value, len(collected.transitions)
-        episodes = len(collected.episode_returns)
-        self.num_env_steps_sampled_lifetime += steps
-        log(names.NUM_ENV_STEPS_SAMPLED, steps, reduce="sum")
-        log(
-            names.NUM_ENV_STEPS_SAMPLED_LIFETIME,
-            steps,
-            reduce="lifetime_sum",
-            with_throughput=True,
-        )
-        log(
-            (names.NUM_AGENT_STEPS_SAMPLED_LIFETIME, DEFAULT_AGENT_ID), steps, reduce="lifetime_sum"
-        )
-        log(names.NUM_EPISODES, episodes, reduce="sum")
-        log(names.NUM_EPISODES_LIFETIME, episodes, reduce="lifetime_sum")
-        window = self.config.metrics_num_episodes_for_smoothing
-        for value, mean, low, high in (
-            *((r, *RETURN_NAMES) for r in collected.episode_returns),
-            *((n, *LENGTH_NAMES) for n in collected.episode_lengths),
-        ):
-            log(mean, value, window=window)
-            log(low, value, reduce="min", window=window)
-            log(high, value, reduce="max", window=window)
-
-
-RETURN_NAMES = (names.EPISODE_RETURN_MEAN, names.EPISODE_RETURN_MIN, names.EPISODE_RETURN_MAX)
-LENGTH_NAMES = (names.EPISODE_LEN_MEAN, names.EPISODE_LEN_MIN, names.EPISODE_LEN_MAX)
-# Metrics of an iteration without a step.
-NO_EPISODES = {
-    **dict.fromkeys((*RETURN_NAMES, *LENGTH_NAMES), math.nan),
-    names.NUM_ENV_STEPS_SAMPLED: 0,
-    names.NUM_ENV_STEPS_SAMPLED_LIFETIME: 0,
-    names.NUM_EPISODES: 0,
-    names.NUM_EPISODES_LIFETIME: 0,
-}

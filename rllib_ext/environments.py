@@ -14,6 +14,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
+from distributed.vector_env import LeanSyncVectorEnv
 from mnm import TaskSpaces
 from mnm.terminations import TerminationFunction, known_termination
 
@@ -33,7 +34,7 @@ def make_vector_env(config: AlgorithmConfig, context: EnvContext) -> gym.vector.
     # Looked up here: a process of an AsyncVectorEnv cannot ask Ray for it.
     make_one = partial(_make_flat_env, config.env, _creator(config), context)
     if mode == gym.VectorizeMode.SYNC:
-        env: gym.vector.VectorEnv = gym.vector.SyncVectorEnv([make_one] * count)
+        env: gym.vector.VectorEnv = LeanSyncVectorEnv([make_one] * count)
     elif mode == gym.VectorizeMode.ASYNC:
         env = gym.vector.AsyncVectorEnv([make_one] * count)
     else:

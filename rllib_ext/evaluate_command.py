@@ -9,27 +9,29 @@ from typing import Annotated
 import typer
 
 from rllib_ext.errors import UserError
-from rllib_ext.evaluation import evaluate_checkpoint
+from rllib_ext.evaluation import evaluate_policy
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A run's checkpoint folder.")],
+    policy: Annotated[
+        Path, typer.Argument(help="A run's checkpoint folder, or a file that mnm export wrote.")
+    ],
     episodes: Annotated[int, typer.Option(help="Episodes to play.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the environment.")] = 0,
     env: Annotated[
-        str | None, typer.Option(help="Another environment id; default: the checkpoint's own.")
+        str | None, typer.Option(help="Another environment id; default: the policy's own.")
     ] = None,
     video: Annotated[
         Path | None, typer.Option(help="Film of the first episode, .mp4 or .gif.")
     ] = None,
 ) -> None:
-    """Evaluate a checkpoint's policy at its mode; prints the returns as JSON.
+    """Evaluate a saved policy at its mode; prints the returns as JSON.
 
-    A checkpoint holds pickles: evaluate only what you trust.
+    No pickle is read, of a checkpoint only task.json and agent.pt.
     """
     if episodes < 1:
         raise UserError(f"--episodes {episodes} is not valid: use 1 or more.")
     if seed < 0:
         raise UserError(f"--seed {seed} is not valid: use 0 or more.")
-    evaluation = evaluate_checkpoint(checkpoint, episodes, seed, env, video)
+    evaluation = evaluate_policy(policy, episodes, seed, env, video)
     typer.echo(json.dumps(evaluation.to_dict()))

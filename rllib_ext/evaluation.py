@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,18 +9,13 @@ from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
-import torch
-from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.env_context import EnvContext
 
-from distributed.collector import Collector
-from mnm.policy import numpy_weights
-from rllib_ext.algorithm import TASK_FILE
+from distributed.collector import Collector, Policy
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import make_flat_env, make_vector_env, task_spaces
 from rllib_ext.errors import UserError
-
-POLICY_FOLDER = Path("learner_group/learner/rl_module/default_policy")
+from rllib_ext.saved_policy import load_policy
 
 
 @dataclass(frozen=True)
@@ -45,67 +39,28 @@ class Evaluation:
         return asdict(self)
 
 
-def read_task(checkpoint: Path) -> dict[str, Any]:
-    """The task that a checkpoint was made on.
-
-    Raises:
-        UserError: the folder is missing, no checkpoint, or not a whole one.
-    """
-    if not checkpoint.is_dir():
-        raise UserError(f"There is no checkpoint folder {checkpoint}.")
-    file = checkpoint / TASK_FILE
-    if not file.is_file() and (checkpoint / "checkpoint" / TASK_FILE).is_file():
-        raise UserError(f"{checkpoint} is a run's folder: name {checkpoint / 'checkpoint'}.")
-    if not file.is_file():
-        raise UserError(f"{checkpoint} is not a checkpoint of mnm: it has no {TASK_FILE}.")
-    try:
-        task = json.loads(file.read_text())
-        return {name: task[name] for name in ("env", "env_config", "algo")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"The checkpoint {checkpoint} is damaged: {TASK_FILE} cannot be read ({error!r})."
-        ) from error
-
-
-def load_policy(checkpoint: Path) -> Any:
-    """The policy's RLModule of a checkpoint; reads pickles: only from places you trust.
-
-    Raises:
-        UserError: the checkpoint is not whole.
-    """
-    folder = checkpoint / POLICY_FOLDER
-    if not folder.is_dir():
-        raise UserError(f"The checkpoint {checkpoint} is not whole: {POLICY_FOLDER} is missing.")
-    try:
-        return RLModule.from_checkpoint(str(folder.resolve()))
-    except Exception as error:  # whatever a damaged pickle may raise
-        raise UserError(
-            f"The checkpoint {checkpoint} is damaged: its policy cannot be read ({error})."
-        ) from error
-
-
-def evaluate_checkpoint(
-    checkpoint: Path,
+def evaluate_policy(
+    source: Path,
     episodes: int = 10,
     seed: int = 0,
     env: str | None = None,
     video: Path | None = None,
 ) -> Evaluation:
-    """Plays whole episodes with the mode of a checkpoint's policy.
+    """Plays whole episodes with the mode of a saved policy; no pickle is read.
 
     Args:
-        checkpoint: folder that `MnM.save_to_path` or a run wrote.
+        source: folder that `MnM.save_to_path` or a run wrote, or file that `mnm export` wrote.
         episodes: number of episodes.
         seed: of the environment.
-        env: another id to evaluate on; None: the checkpoint's own.
+        env: another id to evaluate on; None: the policy's own.
         video: film of the first episode to write, by the file's ending; None: none.
 
     Raises:
-        UserError: the checkpoint or the environment does not serve, or no film can be made.
+        UserError: the policy or the environment does not serve, or no film can be made.
     """
-    task = read_task(checkpoint)
-    module = load_policy(checkpoint)
-    config = MnMConfig().environment(env or task["env"], env_config=task["env_config"])
+    saved = load_policy(source)
+    header = saved.header
+    config = MnMConfig().environment(env or header.env, env_config=header.env_config)
     context = EnvContext(config.env_config, worker_index=0)
     try:
         environment = make_vector_env(config, context)
@@ -113,20 +68,19 @@ def evaluate_checkpoint(
         raise UserError(str(error)) from error
     own = task_spaces(environment.single_observation_space, environment.single_action_space)
     widths = (own.observation_dim, own.action_dim)
-    trained = (module.observation_space.shape[0], module.action_space.shape[0])
+    trained = (header.observation_dim, len(header.action_low))
     if widths != trained:
         environment.close()
         raise UserError(
-            f"The checkpoint {checkpoint} is of another task: its policy takes {trained[0]} "
-            f"observations and gives {trained[1]} actions, {config.env} has {widths[0]} and "
-            f"{widths[1]}."
+            f"{source} is of another task: its policy takes {trained[0]} observations and gives "
+            f"{trained[1]} actions, {config.env} has {widths[0]} and {widths[1]}."
         )
     collector = Collector(environment, seed)
-    collector.load_policy(numpy_weights(module.policy))
+    collector.policy = saved.act
     collected = collector.run_episodes(episodes, "deterministic")
     environment.close()
     if video is not None:
-        _film(config, context, module, seed, video)
+        _film(config, context, saved.act, seed, video)
     returns = np.array(collected.episode_returns)
     return Evaluation(
         return_mean=float(returns.mean()),
@@ -136,12 +90,12 @@ def evaluate_checkpoint(
     )
 
 
-def _film(config: MnMConfig, context: EnvContext, module: Any, seed: int, video: Path) -> None:
+def _film(config: MnMConfig, context: EnvContext, policy: Policy, seed: int, video: Path) -> None:
     """Writes the first episode as a film."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of GL libraries that are tried in turn
-            frames, rate = _frames(config, context, module, seed)
+            frames, rate = _frames(config, context, policy, seed)
         # Pillow, which writes GIF, takes milliseconds a frame; ffmpeg takes frames a second.
         timing: dict[str, Any] = (
             {"duration": 1000 / rate} if video.suffix == ".gif" else {"fps": rate}
@@ -155,7 +109,7 @@ def _film(config: MnMConfig, context: EnvContext, module: Any, seed: int, video:
 
 
 def _frames(
-    config: MnMConfig, context: EnvContext, module: Any, seed: int
+    config: MnMConfig, context: EnvContext, policy: Policy, seed: int
 ) -> tuple[list[Any], float]:
     """Pictures of the first episode, and how many make a second."""
     env = make_flat_env(config, EnvContext({**context, "render_mode": "rgb_array"}, 0))
@@ -163,8 +117,7 @@ def _frames(
     frames: list[Any] = [env.render()]
     ended = False
     while not ended:
-        inputs = torch.as_tensor(observation, dtype=torch.float32)[None]
-        action = module.policy.deterministic(inputs)[0].detach().numpy()
+        action = policy(np.asarray(observation, dtype=np.float32)[None], None)[0]
         observation, _, terminated, truncated, _ = env.step(action)
         frames.append(env.render())
         ended = terminated or truncated

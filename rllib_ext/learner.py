@@ -6,7 +6,6 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,12 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 
 from distributed.collector import CutEpisode
 from distributed.learner_core import LearnerCore, TurnReport
+from distributed.replay_files import ReplayFiles
+from distributed.storage import read_file, resolve, write_file
 from distributed.threads import granted_threads
 from mnm import Agent
+from mnm.replay import ReplayBuffer
+from rllib_ext.checkpoint_files import AGENT_FILE, REPLAY_FOLDER
 from rllib_ext.environments import resolve_termination, task_spaces
 from rllib_ext.rl_modules import WORLD_MODULE_ID
 
@@ -26,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 AGENT_STATE = "agent"
 LOG_STATE = "transition_log"
-AGENT_FILE = "agent.pt"  # tensors and plain values: loads with weights_only=True
 
 
 class MnMLearner(TorchLearner):
@@ -53,6 +55,7 @@ class MnMLearner(TorchLearner):
                 networks.critics, networks.dynamics, networks.classifier
             )
         self.core = LearnerCore(agent, self.config.num_rollout_workers)
+        self._replay_files = ReplayFiles()
 
     def turn(self, real: list[ray.ObjectRef], synthetic: list[ray.ObjectRef]) -> TurnReport:
         """See `LearnerCore.turn`."""
@@ -60,12 +63,15 @@ class MnMLearner(TorchLearner):
         self._weights_seq_no = report.version
         return report
 
-    def bound_samples(self, episodes: list[CutEpisode]) -> tuple[np.ndarray, np.ndarray, int]:
-        """See `Agent.bound_samples`."""
+    def bound_samples(
+        self, episodes: list[CutEpisode], policy: list[ray.ObjectRef]
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """See `Agent.bound_samples`; `policy` refers to the weights that played the episodes."""
         return self.core.agent.bound_samples(
             np.stack([episode.first_observation for episode in episodes]),
             [episode.rewards for episode in episodes],
             [episode.terminated for episode in episodes],
+            ray.get(policy[0]),
         )
 
     def configure_optimizers(self) -> None:
@@ -96,7 +102,7 @@ class MnMLearner(TorchLearner):
             not_components = [*(not_components or []), world]
         state = super().get_state(components, not_components=not_components, **kwargs)
         if components is None and not inference_only:
-            state[AGENT_STATE] = self.core.agent.state_dict(with_replay=False)
+            state[AGENT_STATE] = self.core.agent.state_dict()
             state[LOG_STATE] = self.core.log_partition
         return state
 
@@ -110,19 +116,18 @@ class MnMLearner(TorchLearner):
     def save_to_path(
         self, path: Any = None, *, state: Any = None, filesystem: Any = None, **kwargs: Any
     ) -> str:
-        """Saves RLlib's state and, in `agent.pt`, the whole agent with its replay."""
+        """Saves RLlib's state, the agent in `agent.pt` and its replays in `replay/`."""
         with self._errors_kept():
             self.core.flush_log()
+            if path is not None:
+                filesystem, path = resolve(path, filesystem)
             path = super().save_to_path(path, state=state, filesystem=filesystem, **kwargs)
+            filesystem, folder = resolve(path, filesystem)
             whole = {**self.core.agent.state_dict(), "version": self.core.version}
             buffer = io.BytesIO()
             torch.save(whole, buffer)
-            file = Path(path) / AGENT_FILE
-            if filesystem is None:
-                file.write_bytes(buffer.getbuffer())
-            else:
-                with filesystem.open_output_stream(file.as_posix()) as stream:
-                    stream.write(buffer.getbuffer())
+            write_file(filesystem, f"{folder}/{AGENT_FILE}", buffer.getvalue())
+            self._replay_files.save(self._replays(), f"{folder}/{REPLAY_FOLDER}", filesystem)
         return path
 
     def restore_from_path(
@@ -130,19 +135,30 @@ class MnMLearner(TorchLearner):
     ) -> None:
         """Restores what `save_to_path` saved."""
         with self._errors_kept():
+            filesystem, path = resolve(path, filesystem)
             super().restore_from_path(path, component=component, filesystem=filesystem, **kwargs)
             if component is not None:
                 return
-            file = Path(path) / AGENT_FILE
-            if filesystem is None:
-                content = file.read_bytes()
-            else:
-                with filesystem.open_input_stream(file.as_posix()) as stream:
-                    content = stream.read()
-            whole = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            content = io.BytesIO(read_file(filesystem, f"{path}/{AGENT_FILE}"))
+            whole = torch.load(content, map_location="cpu", weights_only=True)
+            self._replay_files.load(self._replays(), f"{path}/{REPLAY_FOLDER}", filesystem)
             self.core.version = whole.pop("version")
             self.core.agent.load_state_dict(whole)
             self.core.resume_log(self._restored_partition)
+
+    def close(self) -> None:
+        """Removes temporary files and ends the log.
+
+        Raises:
+            ValueError: the rest of the log cannot be written.
+        """
+        self._replay_files.close()
+        self.core.close_log()
+
+    def _replays(self) -> dict[str, ReplayBuffer]:
+        agent = self.core.agent
+        replays = {"real": agent.replay}
+        return replays if agent.synthetic is None else {**replays, "synthetic": agent.synthetic}
 
     def pop_error(self) -> str | None:
         """What went wrong in saving or restoring since the last call; None if nothing did."""

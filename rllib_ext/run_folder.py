@@ -12,7 +12,9 @@ from typing import Any
 import matplotlib.figure
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from pyarrow import fs
 
+from rllib_ext.checkpoint_files import checkpoint_fault
 from rllib_ext.errors import UserError
 
 SUMMARY_FILE = "summary.json"
@@ -48,6 +50,16 @@ def keep_checkpoint(folder: Path, newest: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     return target
+
+
+def is_whole_checkpoint(folder: Path) -> bool:
+    """Whether a folder is a checkpoint of which nothing is missing; see `checkpoint_fault`.
+
+    Tune copies checkpoints file by file to their final names and deletes old ones so: a folder that
+    a killed run left may be either half there or half gone.
+    """
+    local = fs.LocalFileSystem()
+    return folder.is_dir() and checkpoint_fault(local, folder.resolve().as_posix()) is None
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import json
 import logging
 import shutil
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import ray
 import typer
 import yaml
 from ray import tune
@@ -20,10 +20,10 @@ from rich.console import Console
 from distributed.offline_data import LOG_FOLDER, OfflineData
 from mnm import ALGORITHMS, Settings
 from rllib_ext.algorithm import MnM
-from rllib_ext.config import OWN_NAMES, SETTING_NAMES, MnMConfig
+from rllib_ext.config import OWN_NAMES, SETTING_NAMES, MnMConfig, unknown_setting
 from rllib_ext.environments import probe_spaces, task_spaces
 from rllib_ext.errors import UserError, root_cause
-from rllib_ext.evaluation import evaluate_checkpoint
+from rllib_ext.evaluation import evaluate_policy
 from rllib_ext.progress import ProgressDisplay
 from rllib_ext.ray_session import first_line, ray_session
 from rllib_ext.run_folder import (
@@ -37,12 +37,20 @@ from rllib_ext.run_folder import (
     refuse_used_folder,
     write_summary,
 )
+from rllib_ext.tracking import tracking_callbacks
 from rllib_ext.tuned import tuned_settings
 
 FINAL_EPISODES = 10
 EVALUATIONS_TO_STOP = 2  # in a row, at --stop-return or above
 CHECKPOINTS = 20  # of a whole run, at least one an iteration in a short one
 TRIAL_FOLDER = "."  # a run is one trial: its files lie in the run's folder itself
+TRACE_DELAY_S = 2.0  # Ray's processes report their calls once a second
+TRACE_NAMES = {  # categories of Ray's timeline
+    "task::MnMEnvRunner.apply": "collector: collect",
+    "task::RolloutWorker.apply": "rollout worker: imagine",
+    "task::_WrappedExecutable.apply": "learner: turn",
+    "task::MnM.train": "driver: iteration",
+}
 FINAL_SEED = 1_000_000  # of the final evaluation's environment, apart from those of training
 
 
@@ -78,6 +86,13 @@ def train(
     evaluation_interval: Annotated[
         int, typer.Option(help="Real steps between two evaluations.")
     ] = 250,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for Ray's timeline of all actors (Chrome trace format: open it in "
+            "chrome://tracing or ui.perfetto.dev)."
+        ),
+    ] = None,
     log_transitions: Annotated[
         bool, typer.Option(help="Log every real step as Parquet in the run's folder.")
     ] = False,
@@ -92,6 +107,13 @@ def train(
     offline_updates: Annotated[
         int, typer.Option(help="Joint updates on them before the first real step.")
     ] = 0,
+    wandb: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases.")
+    ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(metavar="EXPERIMENT", help="Log to MLflow, at MLFLOW_TRACKING_URI."),
+    ] = None,
 ) -> None:
     """Train an agent; writes curves, summary and checkpoint into the run's folder.
 
@@ -143,18 +165,25 @@ def train(
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         output = Path("runs") / f"{env.replace('/', '_').replace(':', '_')}-{algo}-seed{seed}-{now}"
     refuse_used_folder(output)
+    if trace is not None and not trace.resolve().parent.is_dir():
+        raise UserError(f"--trace {trace}: its folder does not exist; make it first.")
     if log_transitions:
         run_config.offline_data(output=output / LOG_FOLDER, output_run=output.resolve().name)
+    trackers = tracking_callbacks(wandb, mlflow)
     display = ProgressDisplay(f"{algo} on {env}, seed {seed}", steps)
     with ray_session(MnM.default_resource_request(run_config)):
         try:
-            summary = run(run_config, output.resolve(), steps, stop_return, display)
+            summary = run(run_config, output.resolve(), steps, stop_return, [display, *trackers])
         finally:
             display.stop()
+        if trace is not None:
+            write_trace(trace)
     console = Console()
     console.print_json(json.dumps(summary))
     pictures = ", ".join(file for file in (CURVE_FILE, BOUND_FILE) if (output / file).is_file())
     console.print(f"Written to {output}: {SUMMARY_FILE}, {pictures}, checkpoint/", soft_wrap=True)
+    if trace is not None:
+        console.print(f"Timeline written to {trace}", soft_wrap=True)
 
 
 def build_config(
@@ -177,11 +206,7 @@ def build_config(
     """
     unknown = sorted(set(settings) - set(SETTING_NAMES) - set(OWN_NAMES))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], (*SETTING_NAMES, *OWN_NAMES), n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "."
-        raise UserError(
-            f"Unknown setting {unknown[0]!r}: the settings are those of MnMConfig.training{hint}"
-        )
+        raise UserError(unknown_setting(unknown[0]))
     local = num_env_runners == 0 and num_rollout_workers == 0
     try:
         config = (
@@ -241,7 +266,7 @@ def run(
     folder: Path,
     steps: int,
     stop_return: float | None,
-    display: ProgressDisplay,
+    callbacks: list[tune.Callback],
 ) -> dict[str, Any]:
     """Runs one trial in `folder` and returns its summary.
 
@@ -264,7 +289,7 @@ def run(
             name=folder.name,
             storage_path=str(folder.parent),
             stop=ReturnStopper(steps, stop_return, config.offline_updates),
-            callbacks=[display],
+            callbacks=callbacks,
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=2,
                 checkpoint_frequency=max(1, iterations // CHECKPOINTS),
@@ -288,7 +313,7 @@ def run(
         raise UserError(
             "The run was stopped before its first evaluation: there is nothing to evaluate."
         )
-    evaluation = evaluate_checkpoint(checkpoint, FINAL_EPISODES, FINAL_SEED + (config.seed or 0))
+    evaluation = evaluate_policy(checkpoint, FINAL_EPISODES, FINAL_SEED + (config.seed or 0))
     metrics = result.metrics
     summary = {
         "env": config.env,
@@ -313,6 +338,18 @@ def run(
     draw_learning_curve(folder, title)
     draw_bound(folder, title)
     return summary
+
+
+def write_trace(file: Path) -> None:
+    """Writes Ray's timeline, of the newest 100,000 calls, with names that say what was done.
+
+    RLlib's managers send every request through the one method `apply` of the actor.
+    """
+    time.sleep(TRACE_DELAY_S)
+    events = ray.timeline()
+    for event in events:
+        event["name"] = TRACE_NAMES.get(event["cat"], event["name"])
+    file.write_text(json.dumps(events))
 
 
 def read_settings_file(file: Path) -> dict[str, Any]:

@@ -266,8 +266,11 @@ def no_start(*arguments: Any, **options: Any) -> None:
     [
         (("fly",), "No such command 'fly'"),
         (("--fly",), "No such option.*--fly"),
-        (("evaluate",), "Missing argument .*checkpoint"),
-        (("evaluate", "no/such/folder"), "There is no checkpoint folder no/such/folder"),
+        (("evaluate",), "Missing argument .*policy"),
+        (
+            ("evaluate", "no/such/folder"),
+            "There is no checkpoint folder or exported policy no/such/folder",
+        ),
         (("evaluate", ".", "--episodes", "0"), "--episodes 0 is not valid"),
         (("evaluate", ".", "--episodes", "few"), "--episodes"),
         (("evaluate", ".", "--seed", "-1"), "--seed -1 is not valid"),
@@ -395,11 +398,11 @@ def test_evaluate_refuses_a_checkpoint_of_another_task(finished: dict[str, Any],
 def test_evaluate_refuses_a_truncated_checkpoint(
     finished: dict[str, Any], mnm: Mnm, tmp_path: Path
 ) -> None:
-    weights = "learner_group/learner/rl_module/default_policy/module_state.pkl"
+    agent = "learner_group/learner/agent.pt"
     source = finished["folder"] / "checkpoint"
-    for name in ("task.json", weights):
+    for name in ("task.json", agent):
         copy = tmp_path / name.replace("/", "-")
-        for file in ("task.json", weights, *siblings(source, weights)):
+        for file in ("task.json", agent):
             content = (source / file).read_bytes()
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             (copy / file).write_bytes(content[: len(content) // 2] if file == name else content)
@@ -408,11 +411,58 @@ def test_evaluate_refuses_a_truncated_checkpoint(
         assert "damaged" in done.err
 
 
-def siblings(root: Path, name: str) -> list[str]:
-    """The other files in a file's folder, relative to `root`."""
-    folder = (root / name).parent
-    files = [file for file in folder.iterdir() if file.is_file()]
-    return [str(file.relative_to(root)) for file in files if file != root / name]
+@pytest.mark.parametrize("words", [(), ("--format", "torch"), ("--format", "onnx")])
+def test_an_exported_policy_is_evaluated_like_its_checkpoint(
+    words: tuple[str, ...], finished: dict[str, Any], mnm: Mnm, tmp_path: Path
+) -> None:
+    checkpoint, file = finished["folder"] / "checkpoint", tmp_path / "policy"
+    done = mnm("export", checkpoint, *words, "--output", file)
+    assert (done.code, done.err) == (0, "")
+    assert str(file) in done.out
+    figures = []
+    for source in (checkpoint, file):
+        done = mnm("evaluate", source, "--episodes", 3)
+        assert (done.code, done.err) == (0, "")
+        figures.append(json.loads(done.out)["return_mean"])
+    assert figures[1] == pytest.approx(figures[0], rel=1e-4)
+
+
+BAD_EXPORTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "no output": (("{checkpoint}",), "--output"),
+    "unknown format": (
+        ("{checkpoint}", "--format", "pickle", "--output", "{folder}/policy"),
+        "Unknown format 'pickle': use one of torch, onnx",
+    ),
+    "no checkpoint": (
+        ("{folder}/none", "--output", "{folder}/policy"),
+        "There is no checkpoint folder",
+    ),
+    "a run's folder": (("{run}", "--output", "{folder}/policy"), "is a run's folder: name"),
+    "no such folder": (
+        ("{checkpoint}", "--output", "{folder}/none/policy"),
+        "name a file in a folder that exists",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_EXPORTS)
+def test_bad_input_of_export_gets_one_sentence_and_leaves_nothing(
+    case: str, finished: dict[str, Any], mnm: Mnm, tmp_path: Path
+) -> None:
+    words, sentence = BAD_EXPORTS[case]
+    run = finished["folder"]
+    places = {"run": run, "checkpoint": run / "checkpoint", "folder": tmp_path}
+    done = mnm("export", *(word.format(**places) for word in words))
+    assert_one_sentence(done)
+    assert re.search(sentence, done.err), done.err
+    assert os.listdir(tmp_path) == []
+
+
+def test_evaluate_refuses_a_file_that_is_no_policy(mnm: Mnm, tmp_path: Path) -> None:
+    (tmp_path / "policy").write_text("a policy")
+    done = mnm("evaluate", tmp_path / "policy")
+    assert_one_sentence(done)
+    assert "is no policy: name a checkpoint folder or a file that mnm export wrote" in done.err
 
 
 def train_in_driver(folder: Path, tiny: Path, *words: Any) -> tuple[Any, ...]:

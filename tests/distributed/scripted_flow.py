@@ -27,6 +27,7 @@ class Answer:
 
     actor_id: int
     value: Any
+    tag: str = ""
 
     @property
     def ok(self) -> bool:
@@ -43,6 +44,7 @@ class Request:
     actor_id: int
     function: str
     arguments: dict[str, Any]
+    tag: str
 
 
 class ScriptedManager:
@@ -70,6 +72,10 @@ class ScriptedManager:
     def actor_ids(self) -> list[int]:
         return self.ids
 
+    def actors(self) -> dict[int, int]:
+        """In the place of handles, the numbers."""
+        return {index: index for index in self.ids}
+
     def healthy_actor_ids(self) -> list[int]:
         return [index for index in self.ids if index not in self.unhealthy]
 
@@ -88,14 +94,14 @@ class ScriptedManager:
         for index in remote_actor_ids or self.ids:
             if index in self.unhealthy:
                 continue
-            request = Request(index, func, kwargs)
+            request = Request(index, func, kwargs, tag)
             self.open.append(request)
             self.asked.append(request)
             self.on_request(request)
             sent += 1
         return sent
 
-    def fetch_ready_async_reqs(self, *, tags: str) -> list[Answer]:
+    def fetch_ready_async_reqs(self, *, tags: str | list[str]) -> list[Answer]:
         answers, self._answers = self._answers, []
         return answers
 
@@ -106,7 +112,7 @@ class ScriptedManager:
     def complete(self, request: Request, value: Any) -> None:
         """Answers an open request; an error takes the actor out of service, as Ray's does."""
         self.open.remove(request)
-        self._answers.append(Answer(request.actor_id, value))
+        self._answers.append(Answer(request.actor_id, value, request.tag))
         if isinstance(value, Exception):
             self.unhealthy.add(request.actor_id)
 
@@ -187,9 +193,12 @@ class Flow:
         return [reference for reference in self.rows if reference not in given | asked]
 
     def open_events(self) -> list[tuple[str, Request]]:
-        """Everything that could come in next."""
+        """Everything that could come in next: an actor answers its requests in their order."""
+        oldest: dict[int, Request] = {}
+        for request in self.collectors.open:
+            oldest.setdefault(request.actor_id, request)
         return [
-            *(("collect", request) for request in self.collectors.open),
+            *(("collect", request) for request in oldest.values()),
             *(("turn", request) for request in self.learner.open),
             *(("imagine", request) for request in self.workers.open),
         ]

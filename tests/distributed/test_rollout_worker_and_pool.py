@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import ray
 
+from distributed import rollout_pool
 from distributed.learner_core import cut_rollout_request
 from distributed.rollout_pool import Imagined, RolloutPool
 from distributed.rollout_worker import RolloutWorker
@@ -211,3 +212,26 @@ def agent_after(agent: Agent) -> Agent:
     """The agent once its next rollouts are due."""
     agent.ingest(random_transitions(30, first=60))
     return agent
+
+
+def test_a_worker_that_hangs_is_restarted_and_its_request_redone(
+    pool: RolloutPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for(lambda: pool.probe() >= 0 and len(pool.manager.healthy_actor_ids()) == 2)
+    agent = fitted_agent()
+    gate = Gate.remote()
+    (part,) = cut_rollout_request(request_of(agent), 1)
+    pool.submit([gate.request.remote(part)], weights_of(agent), published_at=5)
+    monkeypatch.setattr(rollout_pool, "LONGEST_REQUEST_S", 0.0)
+    pool.probe()
+    monkeypatch.undo()
+    answers: list[Imagined] = []
+
+    def moved_on() -> bool:
+        answers.extend(pool.take())
+        return len(pool.manager.healthy_actor_ids()) == 1
+
+    wait_for(moved_on)
+    ray.get(gate.open.remote())
+    assert_same(rows_of(answers + take(pool, 1)), inline(agent, [part]))
+    ray.kill(gate)

@@ -9,6 +9,7 @@ import torch
 
 from mnm import Agent, Settings, TaskSpaces, Transitions
 from mnm.terminations import TerminationFunction, never_terminates
+from mnm.transitions import COLUMNS
 
 SMALL: dict[str, Any] = {
     "hidden_sizes": (16, 16),
@@ -67,6 +68,27 @@ def random_transitions(
         rows // 10,
         rows % 10,
     )
+
+
+def numbered(first: int, count: int) -> Transitions:
+    """Rows whose every column follows from their own number."""
+    numbers = np.arange(first, first + count)
+    return Transitions(
+        np.stack([numbers, -numbers], axis=1).astype(np.float32),
+        (numbers[:, None] / 2).astype(np.float32),
+        numbers.astype(np.float32),
+        np.stack([numbers + 1, 3 * numbers], axis=1).astype(np.float32),
+        numbers % 3 == 0,
+        numbers % 5 == 0,
+        numbers * 10**12,  # beyond what a float32 column could hold
+        numbers + 7,
+    )
+
+
+def assert_same_rows(actual: Transitions, expected: Transitions) -> None:
+    """Fails where two batches differ in a bit."""
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name), err_msg=name)
 
 
 def parameters_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:

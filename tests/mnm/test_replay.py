@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -9,28 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer
-from mnm.transitions import COLUMNS, Transitions
-from tests.mnm.small_cases import random_transitions
-
-
-def numbered(first: int, count: int) -> Transitions:
-    """Rows whose every column follows from their own number."""
-    numbers = np.arange(first, first + count)
-    return Transitions(
-        np.stack([numbers, -numbers], axis=1).astype(np.float32),
-        (numbers[:, None] / 2).astype(np.float32),
-        numbers.astype(np.float32),
-        np.stack([numbers + 1, 3 * numbers], axis=1).astype(np.float32),
-        numbers % 3 == 0,
-        numbers % 5 == 0,
-        numbers * 10**12,  # beyond what a float32 column could hold
-        numbers + 7,
-    )
-
-
-def assert_same_rows(actual: Transitions, expected: Transitions) -> None:
-    for name in COLUMNS:
-        np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name), err_msg=name)
+from mnm.transitions import Transitions
+from tests.mnm.small_cases import assert_same_rows, numbered, random_transitions
 
 
 def filled(capacity: int, count: int) -> ReplayBuffer:
@@ -42,9 +24,9 @@ def filled(capacity: int, count: int) -> ReplayBuffer:
 def test_ring_overwrites_the_oldest() -> None:
     buffer = ReplayBuffer(5, 2, 1, "cpu")
     buffer.append(numbered(0, 3))
-    assert (len(buffer), buffer.position) == (3, 3)
+    assert (len(buffer), buffer.total) == (3, 3)
     buffer.append(numbered(3, 4))
-    assert (len(buffer), buffer.position) == (5, 2)
+    assert (len(buffer), buffer.total) == (5, 7)
     # Slots 0 and 1 hold rows 5 and 6, which came round the end.
     assert buffer.all_rows().rewards.tolist() == [5, 6, 2, 3, 4]
     assert_same_rows(buffer.transitions(), numbered(0, 7)[2:])
@@ -53,8 +35,9 @@ def test_ring_overwrites_the_oldest() -> None:
 def test_batch_larger_than_the_ring_leaves_its_last_rows() -> None:
     buffer = filled(4, 2)
     buffer.append(numbered(2, 11))
-    assert len(buffer) == 4
+    assert (len(buffer), buffer.total) == (4, 13)
     assert_same_rows(buffer.transitions(), numbered(0, 13)[9:])
+    assert buffer.all_rows().rewards.tolist() == [12, 9, 10, 11], "row n is not in slot n modulo 4"
 
 
 def test_empty_batch_changes_nothing() -> None:
@@ -130,62 +113,75 @@ def test_sampled_rows_are_copies() -> None:
     assert buffer.all_rows().rewards.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_load_refuses_rows_of_another_task() -> None:
-    state = filled(5, 5).state_dict()
-    other = ReplayBuffer(5, 3, 1, "cpu")
-    with pytest.raises(ValueError, match=r"rows of width 8, this task's have 10.*restore into"):
-        other.load_state_dict(state)
-    assert len(other) == 0
-
-
-def test_state_is_a_copy() -> None:
-    buffer = filled(5, 5)
-    state = buffer.state_dict()
-    buffer.append(numbered(5, 3))
-    restored = ReplayBuffer(5, 2, 1, "cpu")
-    restored.load_state_dict(state)
-    assert_same_rows(restored.transitions(), numbered(0, 5))
+def test_rows_are_copies() -> None:
+    buffer = filled(5, 7)
+    rows = buffer.transitions()
+    buffer.append(numbered(7, 5))
+    assert_same_rows(rows, numbered(2, 5))
 
 
 appends = st.lists(st.integers(0, 12), max_size=8)
 
 
 @settings(max_examples=150, deadline=None)
-@given(before=appends, after=appends, capacity=st.integers(1, 17), other=st.integers(1, 17))
-def test_any_history_keeps_the_newest_rows(
-    before: list[int], after: list[int], capacity: int, other: int
+@given(
+    history=appends, capacity=st.integers(1, 17), cuts=st.tuples(st.floats(0, 1), st.floats(0, 1))
+)
+def test_any_history_keeps_the_newest_rows_by_number_and_slot(
+    history: list[int], capacity: int, cuts: tuple[float, float]
 ) -> None:
     buffer = ReplayBuffer(capacity, 2, 1, "cpu")
     total = 0
-    for count in before:
+    for count in history:
         buffer.append(numbered(total, count))
         total += count
-    kept = min(total, capacity)
-    assert_same_rows(buffer.transitions(), numbered(0, total)[total - kept :])
-
-    restored = ReplayBuffer(other, 2, 1, "cpu")
-    restored.load_state_dict(buffer.state_dict())
-    kept = min(kept, other)
-    assert_same_rows(restored.transitions(), numbered(0, total)[total - kept :])
-
-    # Appending goes on after a restore as if nothing had happened.
-    for count in after:
-        restored.append(numbered(total, count))
-        total += count
-        kept = min(kept + count, other)
-        assert_same_rows(restored.transitions(), numbered(0, total)[total - kept :])
+    assert buffer.total == total
+    assert len(buffer) == min(total, capacity)
+    oldest = total - len(buffer)
+    assert_same_rows(buffer.transitions(), numbered(oldest, len(buffer)))
+    slots = buffer.all_rows().rewards.tolist()
+    assert all(slots[number % capacity] == number for number in range(oldest, total))
+    start, stop = sorted(oldest + round(cut * len(buffer)) for cut in cuts)
+    assert_same_rows(buffer.rows(start, stop), numbered(start, stop - start))
 
 
-@settings(max_examples=50, deadline=None)
-@given(history=appends, capacity=st.integers(1, 17))
-def test_same_capacity_restores_slot_by_slot(history: list[int], capacity: int) -> None:
-    buffer = ReplayBuffer(capacity, 2, 1, "cpu")
+@settings(max_examples=150, deadline=None)
+@given(history=appends, after=appends, capacity=st.integers(1, 17), piece=st.integers(1, 9))
+def test_loaded_rows_lie_where_they_lay(
+    history: list[int], after: list[int], capacity: int, piece: int
+) -> None:
+    buffer, restored = (ReplayBuffer(capacity, 2, 1, "cpu") for _ in range(2))
+    restored.append(numbered(1000, 5))
     for count in history:
-        buffer.append(numbered(buffer.position, count))
-    restored = ReplayBuffer(capacity, 2, 1, "cpu")
-    restored.load_state_dict(buffer.state_dict())
-    assert restored.position == buffer.position
-    assert torch.equal(restored.all_rows().rewards, buffer.all_rows().rewards)
+        buffer.append(numbered(buffer.total, count))
+    rows = buffer.transitions()
+    pieces = [rows[start : start + piece] for start in range(0, len(rows), piece)]
+    restored.load(iter(pieces), buffer.total - buffer.size)
+    # Appending goes on after a restore as if nothing had happened.
+    for count in [0, *after]:
+        for each in (buffer, restored):
+            each.append(numbered(each.total, count))
+        assert (restored.total, restored.size) == (buffer.total, buffer.size)
+        assert torch.equal(restored.all_rows().rewards, buffer.all_rows().rewards)
+        assert_same_rows(restored.transitions(), buffer.transitions())
+
+
+def test_rows_that_would_leave_holes_are_refused() -> None:
+    buffer = filled(5, 5)
+    with pytest.raises(ValueError, match="4 rows from number 3 on leave holes in a ring of 5"):
+        buffer.load([numbered(3, 4)], 3)
+    assert (len(buffer), buffer.total) == (0, 0)
+
+
+def test_a_load_that_breaks_off_leaves_an_empty_buffer() -> None:
+    def broken() -> Iterator[Transitions]:
+        yield numbered(7, 2)
+        raise OSError("no more")
+
+    buffer = filled(5, 9)
+    with pytest.raises(OSError, match="no more"):
+        buffer.load(broken(), 7)
+    assert (len(buffer), buffer.total) == (0, 0)
 
 
 def test_holdout_is_spread_over_the_whole_buffer() -> None:

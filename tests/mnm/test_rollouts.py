@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mnm import rollouts
 from mnm.dynamics import DynamicsEnsemble
 from mnm.policy import TanhGaussianPolicy, load_numpy_weights, numpy_weights
 from mnm.rollouts import answer_rollout_request, branched_rollout
@@ -38,7 +39,11 @@ def imagine(
     return branched_rollout(policy, dynamics, starts, length, generator, elites_only)
 
 
-def test_each_branch_is_a_chain_from_its_start() -> None:
+@pytest.mark.parametrize("starts_at_once", [8192, 4])
+def test_each_branch_is_a_chain_from_its_start(
+    starts_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollouts, "STARTS_AT_ONCE", starts_at_once)
     starts = torch.randn(6, 2)
     rows = imagine(*networks(), starts, 4)
     assert len(rows) == 24

@@ -560,3 +560,30 @@ def test_copied_networks_share_nothing() -> None:
     assert same_tensors(parameters_of(copied), before)
     assert isinstance(copied.dynamics, DynamicsEnsemble)
     assert SPACES.action_dim == 1
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_nothing_is_read_from_the_device_between_updates(
+    algo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten updates read as often as one does: their statistics, once at the end."""
+    agent = ready_agent(algo)
+    agent.joint_update.run(1)
+    reads = 0
+
+    def counting(read: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return read(*arguments)
+
+        return counted
+
+    for name in ("tolist", "item", "numpy", "cpu", "__float__", "__int__", "__bool__"):
+        monkeypatch.setattr(Tensor, name, counting(getattr(Tensor, name)))
+    of_runs = []
+    for updates in (1, 10):
+        reads = 0
+        agent.joint_update.run(updates)
+        of_runs.append(reads)
+    assert of_runs[0] == of_runs[1] > 0

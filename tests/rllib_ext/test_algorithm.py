@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
@@ -23,12 +23,12 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from mnm import Transitions
 from mnm.settings import ALGORITHMS
-from mnm.transitions import COLUMNS
 from rllib_ext import MnM, MnMConfig, episode_callbacks
-from rllib_ext.learner import MnMLearner
 from tests.line_tasks import HIGH, LOW
-from tests.mnm.small_cases import SMALL, same_tensors
+from tests.mnm.small_cases import SMALL, assert_same_rows, same_tensors
+from tests.rllib_ext.small_checkpoints import AGENT, REPLAY, overwrite
 from tests.rllib_ext.small_configs import tiny_config
+from tests.rllib_ext.whole_algorithms import ask_learner, built, replay_of, weights_of
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -36,41 +36,8 @@ POLICY = f"{COMPONENT_LEARNER_GROUP}/{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}/d
 RANDOM_STEPS = SMALL["num_random_steps"]
 
 
-@contextmanager
-def built(config: MnMConfig) -> Iterator[MnM]:
-    algo = config.build_algo()
-    try:
-        yield algo
-    finally:
-        algo.stop()
-
-
 def evaluating(config: MnMConfig) -> MnMConfig:
     return config.evaluation(evaluation_interval=1, evaluation_duration=3)
-
-
-def ask_learner(algo: MnM, question: Callable[[MnMLearner], Any]) -> Any:
-    (answer,) = algo.learner_group.foreach_learner(question)
-    return answer.get()
-
-
-def weights_of(algo: MnM) -> dict[str, torch.Tensor]:
-    return ask_learner(
-        algo,
-        lambda learner: {
-            name: value.cpu().clone()
-            for name, value in learner.core.agent.networks.state_dict().items()
-        },
-    )
-
-
-def replay_of(algo: MnM) -> Transitions:
-    return ask_learner(algo, lambda learner: learner.core.agent.replay.transitions())
-
-
-def assert_same_rows(first: Transitions, second: Transitions) -> None:
-    for name in COLUMNS:
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
 
 
 def steps_trained(result: dict[str, Any]) -> int:
@@ -303,15 +270,27 @@ def test_the_saved_policy_is_an_rl_module_of_the_right_scale(saved: dict[str, An
 
 
 def test_the_agents_file_loads_without_running_pickled_code(saved: dict[str, Any]) -> None:
-    file = saved["path"] / COMPONENT_LEARNER_GROUP / COMPONENT_LEARNER / "agent.pt"
-    whole = torch.load(file, weights_only=True)
+    whole = torch.load(saved["path"] / AGENT, weights_only=True)
     assert same_tensors(dict(whole["networks"]), saved["weights"])
+
+
+def test_the_replay_lies_beside_it_as_parquet(saved: dict[str, Any]) -> None:
+    table = pq.read_table(saved["path"] / REPLAY / "real")
+    assert table.num_rows == len(saved["rows"])
+    np.testing.assert_array_equal(table["rewards"].to_numpy(), saved["rows"].rewards)
+    manifest = json.loads((saved["path"] / REPLAY / "manifest.json").read_text())
+    assert manifest.keys() == {"real", "synthetic"}
+    assert manifest["real"]["size"] == len(saved["rows"])
 
 
 def test_the_checkpoint_says_what_it_is_of(saved: dict[str, Any]) -> None:
     task = json.loads((saved["path"] / "task.json").read_text())
     assert task["env"] == "tests.line_tasks:Line-v0"
     assert task["algo"] == "mnm"
+    files = {file for file in saved["path"].rglob("*") if file.is_file()}
+    listed = {saved["path"] / name: size for name, size in task["files"].items()}
+    assert files - {saved["path"] / "task.json"} == listed.keys()
+    assert all(file.stat().st_size == size for file, size in listed.items())
 
 
 @pytest.fixture(scope="module")
@@ -370,23 +349,6 @@ def test_a_checkpoint_of_something_else_is_refused(
         algo.restore_from_path(str(saved["path"]))
 
 
-@pytest.mark.parametrize("damage", ["cut agent.pt", "no agent.pt", "no task.json"])
-def test_a_checkpoint_that_is_not_whole_is_refused(
-    damage: str, other: MnM, saved: dict[str, Any], tmp_path: Path
-) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(saved["path"], copy)
-    agent = copy / COMPONENT_LEARNER_GROUP / COMPONENT_LEARNER / "agent.pt"
-    if damage == "cut agent.pt":
-        agent.write_bytes(agent.read_bytes()[: agent.stat().st_size // 2])
-    elif damage == "no agent.pt":
-        agent.unlink()
-    else:
-        (copy / "task.json").unlink()
-    with pytest.raises(ValueError, match=r"could not be .* restored|not a whole checkpoint"):
-        other.restore_from_path(str(copy))
-
-
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not found"):
         MnM.from_checkpoint(str(tmp_path / "nothing"))
@@ -416,7 +378,9 @@ def test_it_trains_with_remote_actors(remote: Remote) -> None:
     steps = [result["num_env_steps_sampled_lifetime"] for result in results]
     assert steps == sorted(set(steps))
     assert results[-1]["worker_failures"] == 0
-    assert len(replay_of(algo)) == steps_trained(results[-1])
+    # The learner was at its next turn when the last result came.
+    algo.coordinator.finish_learning()
+    assert len(replay_of(algo)) == algo.coordinator.latest.env_steps > steps_trained(results[-1])
     collectors = {int(i) >> 40 for i in np.unique(replay_of(algo).episode_ids)}
     assert collectors == {1, 2}
 
@@ -542,7 +506,7 @@ def test_a_remote_learner_refuses_what_does_not_fit_and_can_be_used_again(
     with pytest.raises(ValueError, match="algo='mbpo', this algorithm has algo='mnm'"):
         algo.restore_from_path(str(copy))
     check_result(algo.train(), ratio=1.0)
-    (copy / COMPONENT_LEARNER_GROUP / COMPONENT_LEARNER / "agent.pt").unlink()
+    overwrite(copy / AGENT)
     (copy / "task.json").write_text(json.dumps(task))
     with pytest.raises(ValueError, match=r"could not be .* restored"):
         algo.restore_from_path(str(copy))

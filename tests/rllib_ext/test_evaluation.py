@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -14,32 +13,11 @@ import pytest
 import torch
 from ray.exceptions import RayTaskError
 
-from mnm import Settings
 from rllib_ext.errors import UserError, root_cause
-from rllib_ext.evaluation import POLICY_FOLDER, evaluate_checkpoint, load_policy, read_task
-from rllib_ext.rl_modules import PolicyModule
-from tests.line_tasks import LOW, Line, Plane
-from tests.mnm.small_cases import small_settings
-
-TASKS = "tests.line_tasks"
-
-
-def write_checkpoint(folder: Path, env: str = "Line-v0", **env_config: Any) -> Path:
-    """What `mnm evaluate` reads of a checkpoint: a policy that always takes the lowest action."""
-    task_env = Plane() if env == "Plane-v0" else Line()
-    settings: Settings = small_settings("mnm")
-    module = PolicyModule(
-        observation_space=task_env.observation_space,
-        action_space=task_env.action_space,
-        model_config={"settings": settings.to_dict()},
-    )
-    with torch.no_grad():
-        module.policy.layers[-1].weight.zero_()
-        module.policy.layers[-1].bias.fill_(-50.0)
-    module.save_to_path(folder / POLICY_FOLDER)
-    task = {"env": f"{TASKS}:{env}", "env_config": env_config, "algo": "mnm"}
-    (folder / "task.json").write_text(json.dumps(task))
-    return folder
+from rllib_ext.evaluation import evaluate_policy
+from rllib_ext.saved_policy import load_policy
+from tests.line_tasks import LOW
+from tests.rllib_ext.small_checkpoints import AGENT, TASKS, cut, write_checkpoint
 
 
 @pytest.fixture
@@ -50,7 +28,7 @@ def checkpoint(tmp_path: Path) -> Path:
 def test_an_evaluation_plays_whole_episodes_with_the_policys_mode(tmp_path: Path) -> None:
     length, start = 4, 0.1
     folder = write_checkpoint(tmp_path, length=length, start=start, limit=100.0)
-    evaluation = evaluate_checkpoint(folder, episodes=7, seed=5)
+    evaluation = evaluate_policy(folder, episodes=7, seed=5)
     assert evaluation.episodes == 7
     assert evaluation.length_mean == length
     # It moves by 0.1 LOW at each step; the start is the only thing that differs.
@@ -63,25 +41,21 @@ def test_an_evaluation_plays_whole_episodes_with_the_policys_mode(tmp_path: Path
 
 
 def test_the_same_seed_gives_the_same_figures(checkpoint: Path) -> None:
-    first, again, other = (evaluate_checkpoint(checkpoint, 5, seed) for seed in (1, 1, 2))
+    first, again, other = (evaluate_policy(checkpoint, 5, seed) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 
 
 def test_another_environment_of_the_same_widths_may_be_named(checkpoint: Path) -> None:
-    evaluation = evaluate_checkpoint(checkpoint, 3, env=f"{TASKS}:Negative-v0")
+    evaluation = evaluate_policy(checkpoint, 3, env=f"{TASKS}:Negative-v0")
     assert evaluation.return_mean < 0
-
-
-def cut(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (shutil.rmtree, "There is no checkpoint folder"),
     "a file": (
         lambda folder: (shutil.rmtree(folder), folder.write_text("")),
-        "There is no checkpoint folder",
+        "is no policy|is no checkpoint",
     ),
     "empty": (
         lambda folder: (shutil.rmtree(folder), folder.mkdir()),
@@ -104,20 +78,13 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "task.json").write_bytes(b"\xff\xfe\x00{"),
         "is damaged: task.json",
     ),
-    "no policy": (
-        lambda folder: shutil.rmtree(folder / POLICY_FOLDER),
-        "is not whole: .*default_policy is missing",
+    "no agent.pt": (
+        lambda folder: (folder / AGENT).unlink(),
+        "is not whole: .*agent.pt is missing",
     ),
-    "cut weights": (
-        lambda folder: cut(folder / POLICY_FOLDER / "module_state.pkl"),
-        "is damaged: its policy cannot be read",
-    ),
-    "no weights": (
-        lambda folder: (folder / POLICY_FOLDER / "module_state.pkl").unlink(),
-        "is damaged: its policy cannot be read",
-    ),
-    "cut class": (
-        lambda folder: cut(folder / POLICY_FOLDER / "class_and_ctor_args.pkl"),
+    "cut agent.pt": (lambda folder: cut(folder / AGENT), "is damaged: its policy cannot be read"),
+    "agent.pt of something else": (
+        lambda folder: torch.save({"networks": {}}, folder / AGENT),
         "is damaged: its policy cannot be read",
     ),
 }
@@ -128,36 +95,31 @@ def test_a_bad_checkpoint_gets_one_sentence(damage: str, checkpoint: Path) -> No
     do_damage, sentence = DAMAGES[damage]
     do_damage(checkpoint)
     with pytest.raises(UserError, match=sentence) as caught:
-        evaluate_checkpoint(checkpoint, 2)
+        evaluate_policy(checkpoint, 2)
     assert "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_of_another_task_is_refused(checkpoint: Path) -> None:
     sentence = r"is of another task: its policy takes 3 observations .* has 4 and 2\.$"
     with pytest.raises(UserError, match=sentence):
-        evaluate_checkpoint(checkpoint, 2, env=f"{TASKS}:Plane-v0")
+        evaluate_policy(checkpoint, 2, env=f"{TASKS}:Plane-v0")
 
 
 def test_an_unknown_environment_is_named(checkpoint: Path) -> None:
     with pytest.raises(UserError, match="Cannot make the environment 'NoSuch-v0'"):
-        evaluate_checkpoint(checkpoint, 2, env="NoSuch-v0")
+        evaluate_policy(checkpoint, 2, env="NoSuch-v0")
 
 
 def test_a_runs_folder_points_to_its_checkpoint(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "run" / "checkpoint")
     with pytest.raises(UserError, match=r"is a run's folder: name .*run/checkpoint"):
-        read_task(tmp_path / "run")
-
-
-def test_the_policy_is_loaded_with_its_weights(checkpoint: Path) -> None:
-    actions = load_policy(checkpoint).forward_inference({"obs": torch.randn(5, 3)})["actions"]
-    torch.testing.assert_close(actions, torch.full((5, 1), LOW))
+        load_policy(tmp_path / "run")
 
 
 def test_a_film_shows_the_first_episode(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", length=6, limit=100.0)
     film = tmp_path / "film.gif"
-    evaluate_checkpoint(folder, 1, video=film)
+    evaluate_policy(folder, 1, video=film)
     frames = imageio.mimread(film)
     assert len(frames) == 7
     assert frames[0].shape[:2] == (16, 32)
@@ -168,7 +130,7 @@ def test_a_film_shows_the_first_episode(tmp_path: Path) -> None:
 def test_a_film_that_cannot_be_written_gets_one_sentence(checkpoint: Path, name: str) -> None:
     video = checkpoint / name
     with pytest.raises(UserError, match="No film could be written to") as caught:
-        evaluate_checkpoint(checkpoint, 1, video=video)
+        evaluate_policy(checkpoint, 1, video=video)
     assert "\n" not in str(caught.value)
     assert not video.exists()
 

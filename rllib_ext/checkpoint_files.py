@@ -1,0 +1,74 @@
+"""The files of a checkpoint, and `task.json`, which is written last and lists them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pyarrow import fs
+
+from distributed.storage import file_sizes, read_file, write_file
+
+TASK_FILE = "task.json"  # {"env", "env_config", "algo", sizes of networks, "files": {path: bytes}}
+LEARNER_FOLDER = "learner_group/learner"
+AGENT_FILE = "agent.pt"  # of the learner: tensors and plain values, loads with weights_only=True
+REPLAY_FOLDER = "replay"  # of the learner: Parquet parts and their manifest
+
+
+def write_task_file(filesystem: fs.FileSystem, folder: str, task: dict[str, Any]) -> None:
+    """Marks the checkpoint in `folder` as whole: all of it is there by now.
+
+    Args:
+        filesystem: that `folder` is on.
+        folder: of the checkpoint.
+        task: what it is of, in plain values.
+    """
+    content = {**task, "files": file_sizes(filesystem, folder)}
+    write_file(filesystem, f"{folder}/{TASK_FILE}", json.dumps(content, indent=1).encode())
+
+
+def remove_task_file(filesystem: fs.FileSystem, folder: str) -> None:
+    """Takes the mark away from a checkpoint that is about to be overwritten, if there is one."""
+    file = f"{folder}/{TASK_FILE}"
+    if filesystem.get_file_info(file).is_file:
+        filesystem.delete_file(file)
+
+
+def read_task_file(filesystem: fs.FileSystem, folder: str) -> dict[str, Any]:
+    """What `write_task_file` wrote.
+
+    Raises:
+        FileNotFoundError: there is no `task.json`.
+        ValueError: it cannot be read.
+    """
+    try:
+        task = json.loads(read_file(filesystem, f"{folder}/{TASK_FILE}"))
+        return {name: task[name] for name in ("env", "env_config", "algo", "files")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"The checkpoint {folder} is damaged: {TASK_FILE} cannot be read ({error!r})."
+        ) from error
+
+
+def checkpoint_fault(filesystem: fs.FileSystem, folder: str) -> str | None:
+    """One sentence on the first thing that a checkpoint lacks; None where it is whole.
+
+    Every file that `task.json` lists must be there with its length: a copy that was cut off, a
+    deletion that was, and a checkpoint whose writer died are all seen. Files may have been added.
+    """
+    try:
+        expected = read_task_file(filesystem, folder)["files"]
+    except FileNotFoundError:
+        return f"{folder} is not a whole checkpoint of mnm: {TASK_FILE} is missing."
+    except ValueError as error:
+        return str(error)
+    found = file_sizes(filesystem, folder)
+    for name, size in expected.items():
+        if name not in found:
+            return f"The checkpoint {folder} is not whole: {name} is missing."
+        if found[name] != size:
+            return (
+                f"The checkpoint {folder} is not whole: {name} has {found[name]} bytes instead of "
+                f"{size}."
+            )
+    return None

@@ -1,0 +1,84 @@
+"""RLlib's metrics of sampled steps and episodes, made without its logger's cost per value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from statistics import fmean
+from typing import Any
+
+from ray.rllib.core import DEFAULT_AGENT_ID
+from ray.rllib.utils import metrics as names
+
+from distributed.collector import Collected
+
+RETURN_NAMES = (names.EPISODE_RETURN_MEAN, names.EPISODE_RETURN_MIN, names.EPISODE_RETURN_MAX)
+LENGTH_NAMES = (names.EPISODE_LEN_MEAN, names.EPISODE_LEN_MIN, names.EPISODE_LEN_MAX)
+# Metrics of an iteration without a step.
+NO_EPISODES = {
+    **dict.fromkeys((*RETURN_NAMES, *LENGTH_NAMES), math.nan),
+    names.NUM_ENV_STEPS_SAMPLED: 0,
+    names.NUM_ENV_STEPS_SAMPLED_LIFETIME: 0,
+    names.NUM_EPISODES: 0,
+    names.NUM_EPISODES_LIFETIME: 0,
+}
+REDUCTIONS: tuple[tuple[str, Callable[[list[Any]], float]], ...] = (
+    ("mean", fmean),
+    ("min", min),
+    ("max", max),
+)
+
+
+class SampleMetrics:
+    """Sums up what a runner collected until RLlib asks for it.
+
+    The names and `Stats` objects are those of RLlib's `SingleAgentEnvRunner`, so that its
+    schedulers and callbacks find them.
+
+    Args:
+        stats_classes: of a `MetricsLogger`, by the name of their reduction.
+        window: the last episodes that count.
+    """
+
+    def __init__(self, stats_classes: Mapping[str, Callable[..., Any]], window: int) -> None:
+        self._stats_classes = stats_classes
+        self._window = window
+        self._steps = 0
+        self._returns: list[float] = []
+        self._lengths: list[int] = []
+
+    def add(self, collected: Collected) -> None:
+        """Counts the steps and episodes of one sample."""
+        self._steps += len(collected.transitions)
+        self._returns += collected.episode_returns
+        self._lengths += collected.episode_lengths
+
+    def take(self) -> dict[str, Any]:
+        """`Stats` of all since the last call, as `MetricsLogger.reduce` returns them."""
+        steps, episodes = self._steps, len(self._returns)
+        taken = {
+            names.NUM_ENV_STEPS_SAMPLED: self._stats("sum", steps),
+            names.NUM_ENV_STEPS_SAMPLED_LIFETIME: self._stats(
+                "lifetime_sum", steps, with_throughput=True
+            ),
+            names.NUM_AGENT_STEPS_SAMPLED_LIFETIME: {
+                DEFAULT_AGENT_ID: self._stats("lifetime_sum", steps)
+            },
+            names.NUM_EPISODES: self._stats("sum", episodes),
+            names.NUM_EPISODES_LIFETIME: self._stats("lifetime_sum", episodes),
+        }
+        if episodes:
+            for values, metric_names in (
+                (self._returns, RETURN_NAMES),
+                (self._lengths, LENGTH_NAMES),
+            ):
+                last = values[-self._window :]
+                for name, (kind, reduction) in zip(metric_names, REDUCTIONS, strict=True):
+                    taken[name] = self._stats(kind, reduction(last), window=self._window)
+        self._steps, self._returns, self._lengths = 0, [], []
+        return taken
+
+    def _stats(self, kind: str, value: float, **options: Any) -> Any:
+        stats = self._stats_classes[kind](**options)
+        stats.push(value)
+        return stats
