@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from distributed.minari_data import MinariSource, is_minari
+from distributed.replay_files import MANIFEST_FILE
 from distributed.transition_log import Part
 from distributed.wire import VECTORS, transition_schema
 from mnm import TaskSpaces, Transitions
 from mnm.transitions import COLUMNS
 
 LOG_FOLDER = "transitions"  # of a run's folder
-REPLAY_MANIFEST = "manifest.json"  # of a checkpoint's replays
 ROWS_PER_BATCH = 65_536
 # What pandas and a read of a partitioned folder add when rows are written again.
 _IGNORED_COLUMNS = ("run", "__index_level_0__")
@@ -224,7 +224,7 @@ def _find_files(path: str) -> list[_File]:
     if info.type == fs.FileType.NotFound:
         raise ValueError(f"There are no offline data at {path}.")
     # A checkpoint's replays, folder/real and folder/synthetic, are the same rows again or imagined.
-    replays = {PurePosixPath(e.path).parent for e in found if e.base_name == REPLAY_MANIFEST}
+    replays = {PurePosixPath(e.path).parent for e in found if e.base_name == MANIFEST_FILE}
     entries = []
     for entry in sorted((e for e in found if e.is_file), key=lambda e: _sorting_key(e.path)):
         inner = PurePosixPath(entry.path).relative_to(top)

@@ -42,7 +42,7 @@ from rllib_ext.sample_metrics import LENGTH_NAMES, NO_EPISODES, RETURN_NAMES
 logger = logging.getLogger(__name__)
 
 BOUND_EPISODES = 20  # real ones for the log return beside the bound
-CLOSE_TIMEOUT = 2.0  # seconds that the learner may take to remove its temporary files
+CLOSE_TIMEOUT = 5.0  # seconds that the learner may take to end its log and temporary files
 
 
 class MnM(Algorithm):
@@ -180,16 +180,18 @@ class MnM(Algorithm):
         )
         self._log_report(self.coordinator.start())
 
-    def _close_log(self) -> None:
-        """Writes the rest of the log; the end of a run that has failed goes on without it."""
+    def _close_learner(self) -> None:
+        """Ends the log and removes temporary files; a learner that hangs is not waited for."""
         group = getattr(self, "learner_group", None)
-        if group is None or self.config.output is None:
+        if group is None:
             return
         try:
-            for result in group.foreach_learner(lambda learner: learner.core.close_log()):
+            for result in group.foreach_learner(
+                lambda learner: learner.close(), timeout_seconds=CLOSE_TIMEOUT
+            ):
                 if not result.ok:
                     raise result.get()
-        except (ValueError, RayError) as error:
+        except (ValueError, RayError) as error:  # the end of a failed run goes on
             logger.warning("The last transitions were not logged: %s", error)
 
     def _ask_learner(self, question: Callable[[Any], Any]) -> Any:
@@ -282,13 +284,10 @@ class MnM(Algorithm):
 
     def cleanup(self) -> None:
         """Ends all actors."""
-        group = getattr(self, "learner_group", None)
-        if group is not None:  # a learner that hangs is not waited for
-            group.foreach_learner(lambda learner: learner.close(), timeout_seconds=CLOSE_TIMEOUT)
+        self._close_learner()
         pool = getattr(self, "pool", None)
         if pool is not None:
             pool.stop()
-        self._close_log()
         super().cleanup()
 
     def __repr__(self) -> str:

@@ -147,8 +147,13 @@ class MnMLearner(TorchLearner):
             self.core.resume_log(self._restored_partition)
 
     def close(self) -> None:
-        """Removes temporary files."""
+        """Removes temporary files and ends the log.
+
+        Raises:
+            ValueError: the rest of the log cannot be written.
+        """
         self._replay_files.close()
+        self.core.close_log()
 
     def _replays(self) -> dict[str, ReplayBuffer]:
         agent = self.core.agent

@@ -138,6 +138,12 @@ def test_a_run_stops_at_its_steps() -> None:
     assert not stop.stop_all()
 
 
+def test_a_run_without_steps_stops_after_its_offline_updates() -> None:
+    stop = ReturnStopper(0, None, offline_updates=80)
+    results = [{**result(0, 1.0), "num_offline_updates": updates} for updates in (40, 79, 80)]
+    assert [stop("trial", each) for each in results] == [False, False, True]
+
+
 def test_a_run_stops_at_the_second_good_evaluation_in_a_row() -> None:
     stop = ReturnStopper(10_000, 9.0)
     values = [9.5, 8.9, 9.0, float("nan"), 9.0, 9.0]
