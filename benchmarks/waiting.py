@@ -76,7 +76,6 @@ def steps_per_second(algorithm: Live, seconds: float) -> float:
 
 def rows(quick: bool) -> list[Row]:
     """Real steps a second of N collectors against N times one collector's."""
-    register_env(ENV, make_waiting)
     seconds, repeats = (1.0, 3) if quick else (5.0, 5)
     results = []
     for count in (2,) if quick else COLLECTORS:
@@ -85,6 +84,7 @@ def rows(quick: bool) -> list[Row]:
             print(f"waiting: {count} collectors are left out, {free / 1e9:.0f} GB are free.")
             continue
         with local_ray(num_cpus=count + 3):
+            register_env(ENV, make_waiting)  # in this Ray
             one, many = live(1), live(count)
             figures = alternate(
                 {
