@@ -43,7 +43,7 @@ def read_task_file(filesystem: fs.FileSystem, folder: str) -> dict[str, Any]:
     """
     try:
         task = json.loads(read_file(filesystem, f"{folder}/{TASK_FILE}"))
-        return {name: task[name] for name in ("env", "env_config", "algo", "files")}
+        return {**task, **{name: task[name] for name in ("env", "env_config", "algo", "files")}}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"The checkpoint {folder} is damaged: {TASK_FILE} cannot be read ({error!r})."

@@ -51,6 +51,9 @@ def main(
     grace_period: Annotated[int, typer.Option(help="Real steps that no trial is stopped in.")] = (
         1000
     ),
+    concurrent: Annotated[
+        int | None, typer.Option(help="Trials at once at the most; default: one per CPU.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn, and of every trial.")] = 0,
     set_: Assignments = None,
     storage: Storage = STORAGE,
@@ -73,6 +76,7 @@ def main(
             metric=EVALUATION_RETURN,
             mode="max",
             num_samples=samples,
+            max_concurrent_trials=concurrent,
             search_alg=BasicVariantGenerator(random_state=seed),
             scheduler=ASHAScheduler(
                 time_attr=NUM_ENV_STEPS_SAMPLED_LIFETIME,

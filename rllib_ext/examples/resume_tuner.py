@@ -17,10 +17,12 @@ changed by handing `Tuner.restore` another `param_space`.
 Results to expect
 -----------------
 In `progress.csv` of each trial `training_iteration` and `num_env_steps_sampled_lifetime` go on
-where the last checkpoint stood. The last lines give the best trial's actor_lr, return and folder.
+where the last checkpoint stood. The last lines give the best trial's seed, return and folder.
 """
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 from ray import tune
@@ -46,6 +48,7 @@ def main(
     env: Env = "InvertedPendulum-v5",
     steps: Steps = 4000,
     interval: Interval = 250,
+    seeds: Annotated[int, typer.Option(help="Trials, each with a seed of its own.")] = 2,
     set_: Assignments = None,
     storage: Storage = STORAGE,
 ) -> tune.ResultGrid:
@@ -54,12 +57,14 @@ def main(
     if tune.Tuner.can_restore(str(experiment)):
         tuner = tune.Tuner.restore(str(experiment), trainable=MnM, resume_errored=True)
     else:
-        config = trial_config(env, interval, set_).training(
-            algo="sac", actor_lr=tune.grid_search([3e-4, 1e-3])
+        config = (
+            trial_config(env, interval, set_)
+            .training(algo="mbpo")
+            .debugging(seed=tune.grid_search(list(range(seeds))))
         )
         tuner = tune.Tuner(
             MnM,
-            param_space=config.debugging(seed=0),
+            param_space=config,
             tune_config=tune.TuneConfig(metric=EVALUATION_RETURN, mode="max"),
             run_config=run_config(
                 NAME,
@@ -71,7 +76,7 @@ def main(
             ),
         )
     results = tuner.fit()
-    print_best(results, "actor_lr")
+    print_best(results, "seed")
     return results
 
 

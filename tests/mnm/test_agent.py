@@ -432,3 +432,40 @@ def test_restored_optimizers_take_the_learning_rates_of_the_settings() -> None:
     assert target.joint_update.optimizers["critics"].param_groups[0]["lr"] == 1e-5
     assert target.fitter is not None
     assert {group["lr"] for group in target.fitter.optimizer.param_groups} == {2e-5}
+
+
+def test_restored_optimizers_take_the_weight_decays_of_the_settings() -> None:
+    source = small_agent("mbpo", dynamics_weight_decay=(0.1, 0.2, 0.3))
+    target = small_agent("mbpo", dynamics_weight_decay=(0.4, 0.5, 0.6))
+    target.load_state_dict(source.state_dict())
+    assert target.fitter is not None
+    groups = target.fitter.optimizer.param_groups
+    assert [group["weight_decay"] for group in groups[:3]] == [0.4, 0.5, 0.6]
+
+
+@pytest.mark.parametrize("ratio", [0.5, 3.0])
+def test_a_ratio_changed_at_a_restore_counts_from_there(ratio: float) -> None:
+    """Neither makes up for the past at once nor waits until the past has been made up for."""
+    source = small_agent("sac", updates_to_data_ratio=1.0)
+    source.ingest(random_transitions(60))
+    source.learn()
+    assert source.updates == 40
+    target = small_agent("sac", updates_to_data_ratio=ratio)
+    target.load_state_dict(source.state_dict())
+    target.learn()
+    assert target.updates == 40
+    target.ingest(random_transitions(10, first=60))
+    target.learn()
+    assert target.updates == 40 + 10 * ratio
+    again = small_agent("sac", updates_to_data_ratio=1.0)
+    again.load_state_dict(target.state_dict())
+    again.ingest(random_transitions(10, first=70))
+    again.learn()
+    assert again.updates == target.updates + 10
+
+
+def test_a_reward_weight_that_becomes_learned_at_a_restore_starts_anew() -> None:
+    source = small_agent("mnm-approx", classifier_reward_weight=0.5)
+    target = small_agent("mnm-approx", classifier_reward_weight="auto")
+    target.load_state_dict(source.state_dict())
+    assert target.joint_update.optimizers["classifier_reward_weight"].state == {}

@@ -128,3 +128,43 @@ def test_a_bucket_holds_a_checkpoint(algo: MnM, tmp_path: Path) -> None:
     algo.restore_from_path("some/checkpoint", filesystem=bucket)
     assert same_tensors(weights_of(algo), weights)
     assert_same_rows(replay_of(algo), rows)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"hidden_sizes": (8, 8)}, "hidden_sizes"),
+        ({"ensemble_size": 4}, "ensemble_size"),
+        ({"bound": "learned-stopping"}, "bound"),
+    ],
+)
+def test_a_checkpoint_of_other_network_sizes_is_refused_in_one_sentence(
+    settings: dict[str, Any], name: str, saved: Path
+) -> None:
+    """As when Population Based Training mutates one."""
+    with built(tiny_config("mnm", **settings)) as other:
+        with pytest.raises(ValueError, match=f"was made with {name}=.* restore with") as caught:
+            other.restore_from_path(str(saved))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_clone_learns_with_its_own_settings_and_leaves_the_donor_alone(
+    saved: Path, tmp_path: Path
+) -> None:
+    """What Population Based Training does between two trials."""
+
+    def contents() -> dict[Path, bytes]:
+        return {file: file.read_bytes() for file in saved.rglob("*") if file.is_file()}
+
+    before = contents()
+    mutated = tiny_config("mnm", actor_lr=7e-3, replay_capacity=30, updates_to_data_ratio=0.5)
+    with built(mutated) as clone:
+        clone.restore_from_path(str(saved))
+        updates = clone.train()["num_updates_lifetime"]
+        clone.save_to_path(tmp_path / "clone")
+        shutil.rmtree(tmp_path / "clone")
+        optimizers = ask_learner(clone, lambda learner: learner.core.agent.joint_update.optimizers)
+        assert optimizers["policy"].param_groups[0]["lr"] == 7e-3
+        assert updates > 0
+        assert len(replay_of(clone)) == 30
+    assert contents() == before

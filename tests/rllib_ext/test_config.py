@@ -309,3 +309,39 @@ def test_a_config_survives_its_own_dictionary() -> None:
     assert copy.settings() == config.settings()
     assert copy.num_rollout_workers == 1
     assert copy.num_env_runners == 2
+
+
+# Under Ray Tune
+
+
+def test_tune_sees_only_what_was_set() -> None:
+    """Population Based Training draws a first value where the dictionary has none."""
+    config = MnMConfig().environment(LINE).training(actor_lr=1e-3)
+    table = config.to_dict()
+    assert table["actor_lr"] == 1e-3
+    assert not {"critic_lr", "algo", "lr", "minibatch_size"} & set(table)
+    again = MnMConfig().update_from_dict({**table, "algo": "sac", "__stdout_file__": None})
+    assert again.settings() == Settings.preset("sac", actor_lr=1e-3)
+    again.validate()
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ({"lr": 1e-3}, "lr has no effect on MnM: use actor_lr"),
+        ({"train_batch_size_per_learner": 64}, "has no effect on MnM: use batch_size"),
+        ({"actor_rl": 1e-3}, "Unknown setting 'actor_rl': .*did you mean actor_lr"),
+    ],
+)
+def test_a_name_in_param_space_that_would_be_ignored_is_refused_by_the_driver(
+    table: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        MnM.default_resource_request({"env": LINE, **table})
+
+
+def test_a_refused_config_can_be_printed_by_ray() -> None:
+    """An exception in `__repr__` would take the place of the sentence."""
+    algo = MnM.__new__(MnM)
+    algo.config = None
+    assert repr(algo) == "MnM"

@@ -56,13 +56,14 @@ def test_asha_stops_the_worse_trials_early(tmp_path: Path) -> None:
         LINE,
         steps=240,
         interval=INTERVAL,
-        samples=4,
+        samples=3,
         grace_period=60,
-        set_=[*SET, "updates_to_data_ratio=0.2"],
+        concurrent=1,  # so that the order, and with it who is stopped, repeats
+        set_=SET,
         storage=tmp_path,
     )
     assert not results.errors
-    assert len({result.config["actor_lr"] for result in results}) == 4
+    assert len({result.config["actor_lr"] for result in results}) == 3
     steps = sorted(result.metrics[STEPS] for result in results)
     assert 60 <= steps[0] < 240 <= steps[-1]
 
@@ -106,13 +107,13 @@ def test_a_killed_experiment_goes_on_from_its_last_checkpoints(
     """The whole driver is killed, its Ray with it; another process goes on."""
     steps = 1200
     killed = run_until_checkpoints_then_kill(
-        tmp_path, env=LINE, steps=steps, interval=INTERVAL, set_=SET
+        tmp_path, env=LINE, steps=steps, interval=INTERVAL, seeds=1, set_=SET
     )
     request.getfixturevalue("local_ray")
     before = {path.parent.name: rows(path) for path in killed}
     results = resume_tuner.main(steps=steps, storage=tmp_path)
     assert not results.errors
-    assert len(results) == len(before) == 2
+    assert len(results) == len(before) == 1
     for result in results:
         lines = rows(Path(result.path) / "result.json")
         old = before[Path(result.path).name]
@@ -190,7 +191,7 @@ def run_until_checkpoints_then_kill(storage: Path, **options: Any) -> list[Path]
         deadline = time.monotonic() + KILL_TIMEOUT_S
         while True:
             files = list(storage.glob(f"{resume_tuner.NAME}/MnM*/result.json"))
-            if len(files) == 2 and all(len(rows(file)) >= 4 for file in files):
+            if files and all(len(rows(file)) >= 4 for file in files):
                 break
             assert process.poll() is None, log.read_text()[-2000:]
             assert time.monotonic() < deadline, log.read_text()[-2000:]

@@ -57,3 +57,22 @@ def test_a_tuner_runs_it_with_the_pool_counted(tmp_path: Path) -> None:
     assert len(frame) == metrics["training_iteration"] >= 3
     assert np.isfinite(frame["env_runners/episode_return_mean"]).all()
     assert (Path(result.checkpoint.path) / "task.json").is_file()
+
+
+@pytest.mark.parametrize("interval", [1, 2])
+def test_a_metric_is_in_every_result_before_an_episode_has_ended(interval: int) -> None:
+    """Tune's schedulers refuse a result without it."""
+    config = tiny_config("sac", env_config={"length": 60, "limit": 1e9})
+    algo = config.evaluation(evaluation_interval=interval, evaluation_duration=1).build_algo()
+    try:
+        first, second = algo.train(), algo.train()
+    finally:
+        algo.stop()
+    for result in (first, second):
+        for part in (result, result["evaluation"]):
+            assert "episode_return_mean" in part["env_runners"]
+        assert result["num_env_steps_sampled_lifetime"] > 0
+    assert np.isnan(first["env_runners"]["episode_return_mean"])
+    assert np.isnan(first["evaluation"]["env_runners"]["episode_return_mean"]) == (interval == 2)
+    assert np.isfinite(second["env_runners"]["episode_return_mean"])
+    assert np.isfinite(second["evaluation"]["env_runners"]["episode_return_mean"])
