@@ -46,9 +46,10 @@ def test_fits_and_rollouts_come_as_often_as_between_real_steps(
 
 def test_the_model_is_fitted_first() -> None:
     agent = stocked("mnm")
-    assert not agent.has_bound_estimate
+    assert agent.fitter is not None
+    assert agent.fitter.fits == 0
     assert {"model_holdout_rmse", "classifier_accuracy"} <= set(train_offline(agent, 1))
-    assert agent.has_bound_estimate
+    assert agent.fitter.fits == 1
 
 
 def test_with_too_few_rows_for_a_model_there_is_none() -> None:
