@@ -186,6 +186,7 @@ def run_until_checkpoints_then_kill(storage: Path, **options: Any) -> list[Path]
             stdout=output,
             stderr=output,
             cwd=storage,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + KILL_TIMEOUT_S
