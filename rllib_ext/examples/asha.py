@@ -14,8 +14,7 @@ Trials of one CPU each, as many at once as there are CPUs. For trials with actor
 
 Results to expect
 -----------------
-Of eight trials on InvertedPendulum-v5 about half are stopped at 1,000 or 2,000 steps. The last
-lines give the best trial's learning rates and log_ratio_weight, its return and its folder.
+The last lines give the best trial's learning rates and log_ratio_weight, its return and its folder.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ own see `trial_config` in `trials.py`.
 
 Results to expect
 -----------------
-On InvertedPendulum-v5 the algorithms with a model reach a return of 1000 within 2,000 steps; sac
-takes longer. The last lines name the best trial's algorithm and seed, its return and its folder.
+The last lines name the best trial's algorithm and seed, its return and its folder.
 """
 
 from __future__ import annotations

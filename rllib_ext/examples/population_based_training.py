@@ -15,9 +15,8 @@ the outcome does not depend on how many run at once. For trials with actors of t
 
 Results to expect
 -----------------
-On InvertedPendulum-v5 every trial ends near a return of 1000, as those that fell behind went on
-from those that did not. The last lines give the best trial's last settings, its return and its
-folder; `pbt_global.txt` beside it tells who took over from whom.
+The last lines give the best trial's last settings, its return and its folder; `pbt_global.txt`
+beside it tells who took over from whom.
 """
 
 from __future__ import annotations
