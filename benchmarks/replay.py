@@ -9,10 +9,15 @@ import numpy as np
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.replay_buffers.episode_replay_buffer import EpisodeReplayBuffer
 
-from benchmarks.learner_device import ACTION_DIM, OBSERVATION_DIM, ready_agent
+from benchmarks.learner_device import (
+    ACTION_DIM,
+    OBSERVATION_DIM,
+    random_transitions,
+    ready_agent,
+)
 from benchmarks.measure import Row, compare, milliseconds
 from distributed.wire import from_arrow, to_arrow
-from mnm import Settings, Transitions
+from mnm import Settings
 
 BATCH_SIZE = 256
 STORED = 20_000
@@ -37,36 +42,17 @@ def episodes(count: int, length: int) -> Iterator[SingleAgentEpisode]:
         )
 
 
-def block(count: int) -> Transitions:
-    """Random transitions."""
-    generator = np.random.default_rng(0)
-
-    def normal(*shape: int) -> np.ndarray:
-        return generator.standard_normal(shape, dtype=np.float32)
-
-    return Transitions(
-        observations=normal(count, OBSERVATION_DIM),
-        actions=np.clip(normal(count, ACTION_DIM), -1, 1),
-        rewards=normal(count),
-        next_observations=normal(count, OBSERVATION_DIM),
-        terminateds=np.zeros(count, dtype=bool),
-        truncateds=np.zeros(count, dtype=bool),
-        episode_ids=np.zeros(count, dtype=np.int64),
-        steps=np.arange(count),
-    )
-
-
 def rows(quick: bool) -> list[Row]:
     """Sampling 256 rows, and ingesting blocks as collectors send them and large ones."""
     calls, peer_calls, repeats = (200, 5, 3) if quick else (2000, 20, 5)
     # A ring so small that all of its memory has been touched before it is timed.
     settings = Settings.preset("sac", num_random_steps=0, replay_capacity=STORED)
     agent = ready_agent(settings, "cpu")
-    agent.ingest(block(STORED))
+    agent.ingest(random_transitions(STORED))
     peer = EpisodeReplayBuffer(capacity=2 * STORED)
     peer.add(list(episodes(STORED // LONG, LONG)))
-    short = [to_arrow(block(SHORT))] * calls
-    long = [to_arrow(block(10_000))] * max(1, calls // 100)
+    short = [to_arrow(random_transitions(SHORT))] * calls
+    long = [to_arrow(random_transitions(10_000))] * max(1, calls // 100)
     # Every episode once: an id that the buffer knows would be appended to.
     fresh = episodes((repeats + 1) * peer_calls, SHORT)
     pages = iter([list(itertools.islice(fresh, peer_calls)) for _ in range(repeats + 1)])

@@ -37,7 +37,7 @@ from rllib_ext.checkpoint_files import (
 )
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces, resolve_termination, task_spaces
-from rllib_ext.sample_metrics import LENGTH_NAMES, NO_EPISODES, RETURN_NAMES
+from rllib_ext.sample_metrics import NO_EPISODES, NO_RETURNS
 
 logger = logging.getLogger(__name__)
 
@@ -130,14 +130,13 @@ class MnM(Algorithm):
             result = super().step()
         finally:
             self.config = config
-        # All names from the start: Tune's progress.csv takes its columns from the first result.
-        result.setdefault(ENV_RUNNER_RESULTS, dict(NO_EPISODES))
+        # All names from the start: Tune's progress.csv takes its columns from the first result, and
+        # its schedulers refuse one without their metric.
+        _complete(result, NO_EPISODES)
         interval = self.config.evaluation_interval
-        _add_missing_names(result)
         if interval:
-            _add_missing_names(result.setdefault(EVALUATION_RESULTS, {}))
+            _complete(result.setdefault(EVALUATION_RESULTS, {}), NO_RETURNS)
         if interval and self.config.settings().has_classifier:
-            # Always all names: Tune's progress.csv takes its columns from the first result.
             due = (self.iteration + 1) % interval == 0
             result["bound"] = self._estimate_bound() if due else dict(NO_ESTIMATE)
         return result
@@ -367,14 +366,9 @@ class MnM(Algorithm):
             log(name, value, reduce="item")
 
 
-def _add_missing_names(result: dict[str, Any]) -> None:
-    """NaN under the names of returns and lengths where no episode has ended yet.
-
-    Tune's schedulers refuse a result without their metric.
-    """
-    runners = result.setdefault(ENV_RUNNER_RESULTS, {})
-    for name in (*RETURN_NAMES, *LENGTH_NAMES):
-        runners.setdefault(name, math.nan)
+def _complete(result: dict[str, Any], missing: dict[str, float]) -> None:
+    """Adds to the runners' metrics of `result` those of `missing` that it lacks."""
+    result[ENV_RUNNER_RESULTS] = {**missing, **result.get(ENV_RUNNER_RESULTS, {})}
 
 
 def _warn_if_too_large(config: MnMConfig) -> None:

@@ -14,9 +14,10 @@ from distributed.collector import Collected
 
 RETURN_NAMES = (names.EPISODE_RETURN_MEAN, names.EPISODE_RETURN_MIN, names.EPISODE_RETURN_MAX)
 LENGTH_NAMES = (names.EPISODE_LEN_MEAN, names.EPISODE_LEN_MIN, names.EPISODE_LEN_MAX)
-# Metrics of an iteration without a step.
+# Metrics where no episode has ended, and of an iteration without a step.
+NO_RETURNS = dict.fromkeys((*RETURN_NAMES, *LENGTH_NAMES), math.nan)
 NO_EPISODES = {
-    **dict.fromkeys((*RETURN_NAMES, *LENGTH_NAMES), math.nan),
+    **NO_RETURNS,
     names.NUM_ENV_STEPS_SAMPLED: 0,
     names.NUM_ENV_STEPS_SAMPLED_LIFETIME: 0,
     names.NUM_EPISODES: 0,

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from ray import tune
 
 from distributed.transition_log import TransitionLog
@@ -23,37 +20,11 @@ from mnm.transitions import COLUMNS
 from rllib_ext import MnM, MnMConfig
 from tests.mnm.small_cases import SMALL, random_transitions, same_tensors
 from tests.rllib_ext.small_configs import tiny_config
+from tests.rllib_ext.whole_algorithms import built, replay_of, weights_of
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 RANDOM_STEPS = SMALL["num_random_steps"]
-
-
-@contextmanager
-def built(config: MnMConfig) -> Iterator[MnM]:
-    algo = config.build_algo()
-    try:
-        yield algo
-    finally:
-        algo.stop()
-
-
-def ask_learner(algo: MnM, question: Callable[[Any], Any]) -> Any:
-    (answer,) = algo.learner_group.foreach_learner(question)
-    return answer.get()
-
-
-def replay_of(algo: MnM) -> Transitions:
-    return ask_learner(algo, lambda learner: learner.core.agent.replay.transitions())
-
-
-def weights_of(algo: MnM) -> dict[str, torch.Tensor]:
-    return ask_learner(
-        algo,
-        lambda learner: {
-            name: value.clone() for name, value in learner.core.agent.networks.state_dict().items()
-        },
-    )
 
 
 def logged(folder: Path) -> pd.DataFrame:
