@@ -9,8 +9,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-import ray
-
 from rllib_ext.stop_request import ask_to_stop, forget_stop_request
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -18,7 +16,7 @@ LEAVE_AFTER_S = 8.0  # from the signal on: what is not saved by then is left
 
 
 class Interruption:
-    """Catches the first signal while it is entered, and has the run stop at its next turn.
+    """Catches the first signal after `begin`, and has the run stop at its next turn.
 
     Args:
         give_up: called where the run has not ended `LEAVE_AFTER_S` later; then the process ends.
@@ -37,9 +35,7 @@ class Interruption:
         return 128 + self.received
 
     def __enter__(self) -> Interruption:
-        """Takes the signals over, where this is the main thread."""
-        if threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._take) for number in SIGNALS}
+        """Nothing yet: see `begin`."""
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -47,13 +43,19 @@ class Interruption:
         self._over.set()
         self._restore_handlers()
 
-    def forget(self) -> None:
-        """Removes what an earlier run of this Ray job was asked."""
+    def begin(self) -> None:
+        """Takes the signals over, where this is the main thread, once Ray runs.
+
+        Not before: Ray takes SIGTERM as it starts. What an earlier run of this Ray job was asked is
+        forgotten.
+        """
         forget_stop_request()
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._take) for number in SIGNALS}
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         again, self.received = self.received is not None, signal.Signals(number)
-        if again or not ray.is_initialized():
+        if again:
             self._restore_handlers()
             raise SystemExit(self.exit_code)
         # In a thread: the signal may have come in the middle of one of Ray's own calls.

@@ -165,7 +165,7 @@ def train(
         Interruption(partial(leave, folder)) as interruption,
         ray_session(MnM.default_resource_request(run_config)),
     ):
-        interruption.forget()
+        interruption.begin()
         plan.save(folder)
         try:
             summary = run(plan, run_config, folder.resolve(), [display, *trackers], resume_from)

@@ -8,8 +8,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
-import yaml
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
-from cluster import cli
 from distributed.transition_log import TransitionLog
 from distributed.wire import to_arrow
+from tests.cluster.commands import LINE, ROOT, TASKS, Mnm, assert_one_sentence
 from tests.mnm.small_cases import random_transitions, same_tensors
 from tests.rllib_ext.small_configs import TINY
 
-ROOT = Path(__file__).resolve().parents[2]
-TASKS = "tests.line_tasks"
-LINE = f"{TASKS}:Line-v0"
 SUMMARY_KEYS = {
     "env",
     "algo",
@@ -47,52 +41,6 @@ SUMMARY_KEYS = {
     "updates_to_data_ratio",
     "weight_lag_max",
 }
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Mnm = Callable[..., Done]
-
-
-@pytest.fixture
-def mnm(capfd: pytest.CaptureFixture[str]) -> Mnm:
-    """Runs the command in this process."""
-
-    def run(*words: Any) -> Done:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(word) for word in words])
-        out, err = capfd.readouterr()
-        code = ended.value.code
-        assert isinstance(code, int)
-        return Done(code, out, err)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A settings file of tiny networks."""
-    file = tmp_path_factory.mktemp("settings") / "tiny.yaml"
-    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in TINY.items()}
-    file.write_text(yaml.safe_dump(plain))
-    return file
-
-
-def assert_one_sentence(done: Done) -> None:
-    assert done.code == 2
-    lines = done.err.splitlines()
-    assert len(lines) == 1, done.err
-    assert lines[0].startswith("mnm: ")
-    assert len(lines[0]) > len("mnm: ") + 10
-    assert "Traceback" not in done.out
 
 
 # Bad input that is seen before anything is started
