@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 
+from distributed.episodes import ActionRecord, EpisodeSeeds, StepObserver, replay
 from distributed.row_block import RowBlock
-from distributed.vector_env import LeanSyncVectorEnv, step_into
+from distributed.vector_env import EnvironmentFailed, LeanSyncVectorEnv, step_into
 from mnm import Transitions
 from mnm.policy import NumpyPolicy
 
@@ -19,24 +20,6 @@ ActionMode = Literal["explore", "deterministic", "random"]
 Policy = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
 EPISODE_ID_BITS = 40  # of an episode's number; the collector's index stands above them
 BLOCK_STEPS = 256  # vector steps that memory is taken for at once where their number is not known
-
-
-class StepObserver(Protocol):
-    """Is told of every reset and step, for those who need episode objects."""
-
-    def on_reset(self, index: int, observation: np.ndarray) -> None:
-        """Environment `index` starts an episode."""
-
-    def on_step(
-        self,
-        index: int,
-        observation: np.ndarray,
-        action: np.ndarray,
-        reward: float,
-        terminated: bool,
-        truncated: bool,
-    ) -> None:
-        """Environment `index` made a step; `observation` follows it."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +58,17 @@ class Collector:
     Rows of a next-step autoreset (Gymnasium's default in vector environments: the step after an
     episode's end ignores its action and returns the first observation) are never handed over.
 
+    In a `LeanSyncVectorEnv` every episode is reset with a seed of its own, so that this seed and
+    its actions give the episode: `set_state` resumes the open ones from these.
+
     Args:
         env: vector environment with flat Box observations and bounded Box actions.
         seed: of resets, exploration noise and random actions; None: from the operating system.
         index: of this collector; makes its episode numbers unique in a run.
         observer: is told of each step; costs time.
+
+    Attributes:
+        episodes_dropped: that an environment's failure or a restore broke off, in all.
     """
 
     def __init__(
@@ -89,6 +78,25 @@ class Collector:
         index: int = 0,
         observer: StepObserver | None = None,
     ) -> None:
+        self.observer = observer
+        self.policy: Policy | None = None
+        self.episodes_dropped = 0
+        # Streams of their own for the noise and for the environments, in every collector.
+        streams = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(2)
+        self._generator = np.random.default_rng(streams[0])
+        self._reset_seed: int | None = int(streams[1])  # where episodes have none of their own
+        self._index = index
+        self._seeds = EpisodeSeeds(seed, index)
+        self._record = ActionRecord()
+        self._episodes_started = 0
+        self.use(env)
+
+    def use(self, env: gym.vector.VectorEnv) -> None:
+        """Steps this environment from now on; the open episodes of the one before are dropped.
+
+        Raises:
+            ValueError: it resets within the step that ends an episode.
+        """
         mode = env.metadata.get("autoreset_mode", gym.vector.AutoresetMode.NEXT_STEP)
         if mode != gym.vector.AutoresetMode.NEXT_STEP:
             raise ValueError(
@@ -96,20 +104,11 @@ class Collector:
                 "last observation of an episode is not lost."
             )
         self.env = env
-        self._step_into = (
-            env.step_into if isinstance(env, LeanSyncVectorEnv) else partial(step_into, env)
-        )
-        self.observer = observer
-        self.policy: Policy | None = None
-        # Streams of their own for the noise and for the environments, in every collector.
-        streams = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(2)
-        self._generator = np.random.default_rng(streams[0])
-        self._reset_seed: int | None = int(streams[1])
+        self._lean = env if isinstance(env, LeanSyncVectorEnv) else None
+        self._step_into = self._lean.step_into if self._lean else partial(step_into, env)
         assert isinstance(env.single_action_space, gym.spaces.Box)
         self._low = env.single_action_space.low
         self._high = env.single_action_space.high
-        self._first_episode_id = index << EPISODE_ID_BITS
-        self._episodes_started = 0
         self._observations: np.ndarray | None = None
 
     def load_policy(self, weights: Mapping[str, np.ndarray]) -> None:
@@ -119,6 +118,73 @@ class Collector:
     def reset(self) -> None:
         """Drops the open episodes; the next call starts new ones."""
         self._observations = None
+
+    @property
+    def open_episodes(self) -> int:
+        """How many environments are within an episode."""
+        return 0 if self._observations is None else len(self._steps) - len(self._resetting)
+
+    def get_state(self) -> dict[str, Any]:
+        """Plain values and arrays, from which `set_state` goes on bit for bit."""
+        state: dict[str, Any] = {
+            "generator": self._generator.bit_generator.state,
+            "entropy": self._seeds.entropy,
+            "episodes_started": self._episodes_started,
+        }
+        if self._observations is not None:
+            state["open"] = {
+                "observations": self._observations.copy(),
+                "steps": self._steps.copy(),
+                "returns": self._returns.copy(),
+                "episode_ids": self._episode_ids.copy(),
+                "resetting": list(self._resetting),
+                "reset_seeds": list(self._lean.reset_seeds) if self._lean else None,
+                "actions": [
+                    None if i in self._resetting else self._record.of(i, steps)
+                    for i, steps in enumerate(self._steps.tolist())
+                ],
+            }
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on where `get_state` was called.
+
+        Each open episode is brought back by its seed and its actions. One that does not get to its
+        last observation, its environment not being a function of these, is dropped, and so are
+        all where the environments are others in kind or number.
+        """
+        self._generator.bit_generator.state = state["generator"]
+        self._seeds = EpisodeSeeds(state["entropy"], self._index)
+        self._episodes_started = state["episodes_started"]
+        self.reset()
+        saved = state.get("open")
+        if saved is None:
+            return
+        lean, seeds = self._lean, saved["reset_seeds"]
+        if lean is None or seeds is None or len(seeds) != lean.num_envs:
+            self.episodes_dropped += len(saved["steps"]) - len(saved["resetting"])
+            return
+        lean.reset_seeds = list(seeds)
+        self._observations = saved["observations"].copy()
+        self._steps = saved["steps"].copy()
+        self._returns = saved["returns"].copy()
+        self._episode_ids = saved["episode_ids"].copy()
+        self._resetting = []
+        replayed = np.zeros((int(self._steps.max()), lean.num_envs, len(self._low)), np.float32)
+        for i, actions in enumerate(saved["actions"]):
+            if i in saved["resetting"]:
+                self._resetting.append(i)
+            elif actions is None or not replay(
+                lean.envs[i], seeds[i], actions, self._observations[i], self.observer, i
+            ):
+                self.episodes_dropped += 1
+                self._resetting.append(i)
+                self._begin_episode(i)
+            else:
+                replayed[len(replayed) - len(actions) :, i] = actions
+        self._record.clear()
+        self._record.add(replayed, len(replayed))
+        lean.reset_next(self._resetting)
 
     def collect(
         self, vector_steps: int, action_mode: ActionMode = "explore", first_step: int = 0
@@ -206,21 +272,34 @@ class Collector:
         return act
 
     def _start(self) -> None:
-        """First reset, with the seed; later ones go on from the environments' own generators."""
-        observations, _ = self.env.reset(seed=self._reset_seed)
-        self._reset_seed = None
+        """Starts an episode in every environment."""
         count = self.env.num_envs
-        self._observations = observations.astype(np.float32)
         self._resetting: list[int] = []  # environments whose next step is an autoreset
         self._steps = np.zeros(count, dtype=np.int64)
         self._returns = np.zeros(count)
         self._episode_ids = np.zeros(count, dtype=np.int64)
+        self._record.clear()
+        for index in range(count):
+            self._begin_episode(index)
+        seeds = self._lean.reset_seeds if self._lean else self._reset_seed
+        try:
+            observations, _ = self.env.reset(seed=seeds)
+        except Exception as error:
+            raise EnvironmentFailed(f"{type(error).__name__}: {error}") from error
+        self._reset_seed = None
+        self._observations = observations.astype(np.float32)
         for index in range(count):
             self._open_episode(index, self._observations[index])
 
-    def _open_episode(self, index: int, observation: np.ndarray) -> None:
-        self._episode_ids[index] = self._first_episode_id + self._episodes_started
+    def _begin_episode(self, index: int) -> None:
+        """Numbers the next episode of an environment, and seeds its reset where it can."""
+        number = self._episodes_started
         self._episodes_started += 1
+        self._episode_ids[index] = (self._index << EPISODE_ID_BITS) + number
+        if self._lean is not None:
+            self._lean.reset_seeds[index] = self._seeds[number]
+
+    def _open_episode(self, index: int, observation: np.ndarray) -> None:
         self._returns[index] = 0.0
         if self.observer is not None:
             self.observer.on_reset(index, observation)
@@ -274,13 +353,21 @@ class _Run:
                 strict=True,
             ):
                 actions[:] = act(before)
-                ended = step_into(actions, after, rewards, terminateds, truncateds)
+                try:
+                    ended = step_into(actions, after, rewards, terminateds, truncateds)
+                except Exception as error:
+                    own.episodes_dropped += self._touched()
+                    raise EnvironmentFailed(f"{type(error).__name__}: {error}") from error
                 own._returns += rewards
                 if observer is not None:
                     self._tell(observer, row)
                 if ended or own._resetting:
                     self._open_and_end_episodes(row, counted)
             vector_steps -= block.filled - first
+
+    def _touched(self) -> int:
+        """Episodes that have rows here or are open: none of these rows is handed over."""
+        return int(self.ended.sum()) + len(self.ended) - len(self.collector._resetting)
 
     def _tell(self, observer: StepObserver, row: int) -> None:
         own, block = self.collector, self._block
@@ -309,6 +396,7 @@ class _Run:
         ended = np.flatnonzero(block.terminateds[row] | block.truncateds[row]).tolist()
         own._resetting = [i for i in ended if i not in own._resetting]
         for i in own._resetting:
+            own._begin_episode(i)
             self.ended[i] += 1
             if counted is None or counted[i]:
                 self._returns.append(float(own._returns[i]))
@@ -330,3 +418,4 @@ class _Run:
         own, block = self.collector, self._block
         own._observations = block.observations[block.filled].copy()
         own._steps = block.steps[block.filled].copy()
+        own._record.add(block.actions[: block.filled], int(own._steps.max()))
