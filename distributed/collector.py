@@ -19,6 +19,7 @@ from mnm.policy import NumpyPolicy
 ActionMode = Literal["explore", "deterministic", "random"]
 Policy = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
 EPISODE_ID_BITS = 40  # of an episode's number; the collector's index stands above them
+STEPS_PER_SEED = 64  # of one environment, at the least
 BLOCK_STEPS = 256  # vector steps that memory is taken for at once where their number is not known
 
 
@@ -58,8 +59,9 @@ class Collector:
     Rows of a next-step autoreset (Gymnasium's default in vector environments: the step after an
     episode's end ignores its action and returns the first observation) are never handed over.
 
-    In a `LeanSyncVectorEnv` every episode is reset with a seed of its own, so that this seed and
-    its actions give the episode: `set_state` resumes the open ones from these.
+    In a `LeanSyncVectorEnv` an episode is reset with a seed of its own, but for those that begin
+    within `STEPS_PER_SEED` steps of the last seed: seeding takes as long as a few steps. That seed
+    and the actions since tell where an environment is, and by them `set_state` gets there.
 
     Args:
         env: vector environment with flat Box observations and bounded Box actions.
@@ -68,7 +70,8 @@ class Collector:
         observer: is told of each step; costs time.
 
     Attributes:
-        episodes_dropped: that an environment's failure or a restore broke off, in all.
+        episodes_dropped: that an environment's failure or a restore broke off; the caller may set
+            it back to 0.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class Collector:
         self._low = env.single_action_space.low
         self._high = env.single_action_space.high
         self._observations: np.ndarray | None = None
+        self._resetting: list[int] = []  # environments whose next step is an autoreset
 
     def load_policy(self, weights: Mapping[str, np.ndarray]) -> None:
         """Acts from now on with these weights (`mnm.policy.numpy_weights`)."""
@@ -138,20 +142,18 @@ class Collector:
                 "returns": self._returns.copy(),
                 "episode_ids": self._episode_ids.copy(),
                 "resetting": list(self._resetting),
-                "reset_seeds": list(self._lean.reset_seeds) if self._lean else None,
-                "actions": [
-                    None if i in self._resetting else self._record.of(i, steps)
-                    for i, steps in enumerate(self._steps.tolist())
-                ],
+                "seeds": list(self._seeded) if self._lean else None,
+                "steps_since_seed": [self._record.made - row for row in self._seeded_at],
+                "actions": [self._record.since(i, row) for i, row in enumerate(self._seeded_at)],
             }
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on where `get_state` was called.
 
-        Each open episode is brought back by its seed and its actions. One that does not get to its
-        last observation, its environment not being a function of these, is dropped, and so are
-        all where the environments are others in kind or number.
+        Each environment is brought back by its last seed and its actions since. An open episode
+        that does not get to its last observation, not being a function of these, is dropped, and so
+        are all where the environments are others in kind or number.
         """
         self._generator.bit_generator.state = state["generator"]
         self._seeds = EpisodeSeeds(state["entropy"], self._index)
@@ -160,31 +162,50 @@ class Collector:
         saved = state.get("open")
         if saved is None:
             return
-        lean, seeds = self._lean, saved["reset_seeds"]
+        lean, seeds = self._lean, saved["seeds"]
         if lean is None or seeds is None or len(seeds) != lean.num_envs:
             self.episodes_dropped += len(saved["steps"]) - len(saved["resetting"])
             return
-        lean.reset_seeds = list(seeds)
         self._observations = saved["observations"].copy()
         self._steps = saved["steps"].copy()
         self._returns = saved["returns"].copy()
         self._episode_ids = saved["episode_ids"].copy()
+        self._seeded = list(seeds)
+        self._record = ActionRecord.of(saved["actions"])
+        self._seeded_at = [self._record.made - since for since in saved["steps_since_seed"]]
         self._resetting = []
-        replayed = np.zeros((int(self._steps.max()), lean.num_envs, len(self._low)), np.float32)
         for i, actions in enumerate(saved["actions"]):
-            if i in saved["resetting"]:
+            resetting = i in saved["resetting"]
+            lean.reset_seeds[i] = seeds[i] if saved["steps_since_seed"][i] < 0 else None
+            kept = lean.reset_seeds[i] is not None or self._replay(i, actions, resetting)
+            if not kept:
+                self.episodes_dropped += not resetting
+                self._seeded_at[i] = -STEPS_PER_SEED
+                self._begin_episode(i, self._record.made + 1)
+            if resetting or not kept:
                 self._resetting.append(i)
-            elif actions is None or not replay(
-                lean.envs[i], seeds[i], actions, self._observations[i], self.observer, i
-            ):
-                self.episodes_dropped += 1
-                self._resetting.append(i)
-                self._begin_episode(i)
-            else:
-                replayed[len(replayed) - len(actions) :, i] = actions
-        self._record.clear()
-        self._record.add(replayed, len(replayed))
         lean.reset_next(self._resetting)
+
+    def _replay(self, index: int, actions: np.ndarray | None, resetting: bool) -> bool:
+        """Brings an environment to where it was; returns whether it got there.
+
+        Args:
+            index: of the environment.
+            actions: [steps, act] since its last seed; None: they were too many.
+            resetting: whether its episode had ended.
+        """
+        assert self._lean is not None
+        assert self._observations is not None
+        if actions is None:
+            return False
+        start = None if resetting else len(actions) - int(self._steps[index])
+        try:
+            reached, ended = replay(
+                self._lean.envs[index], self._seeded[index], actions, self.observer, index, start
+            )
+        except Exception:  # an environment that goes on raising will do so in the next step too
+            return False
+        return ended == resetting and np.array_equal(reached, self._observations[index])
 
     def collect(
         self, vector_steps: int, action_mode: ActionMode = "explore", first_step: int = 0
@@ -274,14 +295,16 @@ class Collector:
     def _start(self) -> None:
         """Starts an episode in every environment."""
         count = self.env.num_envs
-        self._resetting: list[int] = []  # environments whose next step is an autoreset
+        self._resetting = []
         self._steps = np.zeros(count, dtype=np.int64)
         self._returns = np.zeros(count)
         self._episode_ids = np.zeros(count, dtype=np.int64)
-        self._record.clear()
+        row = self._record.made
+        self._seeded = [0] * count  # the last seed of each environment,
+        self._seeded_at = [row - STEPS_PER_SEED] * count  # and the row of its first step
         for index in range(count):
-            self._begin_episode(index)
-        seeds = self._lean.reset_seeds if self._lean else self._reset_seed
+            self._begin_episode(index, row)
+        seeds: Any = self._lean.reset_seeds if self._lean else self._reset_seed
         try:
             observations, _ = self.env.reset(seed=seeds)
         except Exception as error:
@@ -291,13 +314,21 @@ class Collector:
         for index in range(count):
             self._open_episode(index, self._observations[index])
 
-    def _begin_episode(self, index: int) -> None:
-        """Numbers the next episode of an environment, and seeds its reset where it can."""
+    def _begin_episode(self, index: int, row: int) -> None:
+        """Numbers the next episode of an environment; seeds its reset where that is due.
+
+        Args:
+            index: of the environment.
+            row: of the episode's first step, among all vector steps of the record.
+        """
         number = self._episodes_started
         self._episodes_started += 1
         self._episode_ids[index] = (self._index << EPISODE_ID_BITS) + number
         if self._lean is not None:
-            self._lean.reset_seeds[index] = self._seeds[number]
+            seed = self._seeds[number] if row - self._seeded_at[index] >= STEPS_PER_SEED else None
+            self._lean.reset_seeds[index] = seed
+            if seed is not None:
+                self._seeded[index], self._seeded_at[index] = seed, row
 
     def _open_episode(self, index: int, observation: np.ndarray) -> None:
         self._returns[index] = 0.0
@@ -393,10 +424,10 @@ class _Run:
         for i in own._resetting:
             own._open_episode(i, block.observations[row + 1, i])
             block.open_episode(row, i, own._episode_ids[i])
-        ended = np.flatnonzero(block.terminateds[row] | block.truncateds[row]).tolist()
+        ended = (block.terminateds[row] | block.truncateds[row]).nonzero()[0].tolist()
         own._resetting = [i for i in ended if i not in own._resetting]
         for i in own._resetting:
-            own._begin_episode(i)
+            own._begin_episode(i, own._record.made + row + 2)  # after the row of its reset
             self.ended[i] += 1
             if counted is None or counted[i]:
                 self._returns.append(float(own._returns[i]))
@@ -418,4 +449,4 @@ class _Run:
         own, block = self.collector, self._block
         own._observations = block.observations[block.filled].copy()
         own._steps = block.steps[block.filled].copy()
-        own._record.add(block.actions[: block.filled], int(own._steps.max()))
+        own._record.add(block.actions[: block.filled], min(own._seeded_at))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 
 SEEDS_AT_ONCE = 1024
-LONGEST_RECORD = 100_000  # vector steps; a longer episode is not resumed
+LONGEST_RECORD = 100_000  # vector steps; an environment not seeded for longer is not resumed
 
 
 class StepObserver(Protocol):
@@ -54,66 +54,90 @@ class EpisodeSeeds:
 
 
 class ActionRecord:
-    """The last actions of a vector environment, as far back as its longest open episode."""
+    """The actions of a vector environment, as far back as they are needed.
+
+    Attributes:
+        made: vector steps noted in all.
+    """
 
     def __init__(self) -> None:
+        self.made = 0
+        self._first = 0  # row of the first one kept
         self._parts: deque[np.ndarray] = deque()
-        self._steps = 0
 
-    def add(self, actions: np.ndarray, longest: int) -> None:
+    @classmethod
+    def of(cls, actions: list[np.ndarray | None]) -> ActionRecord:
+        """A record of the last actions [steps, act] of each environment; None: of no steps."""
+        known = [part for part in actions if part is not None]
+        record = cls()
+        rows = np.zeros(
+            (max(map(len, known), default=0), len(actions), known[0].shape[1] if known else 0),
+            np.float32,
+        )
+        for i, part in enumerate(actions):
+            if part is not None:
+                rows[len(rows) - len(part) :, i] = part
+        record.add(rows, 0)
+        return record
+
+    def add(self, actions: np.ndarray, needed: int) -> None:
         """Notes actions [steps, N, act], which nobody writes to later.
 
         Args:
             actions: of the newest steps.
-            longest: steps of the longest open episode.
+            needed: row of the earliest one that may still be asked for.
         """
         self._parts.append(actions)
-        self._steps += len(actions)
-        wanted = min(longest, LONGEST_RECORD)
-        while len(self._parts) > 1 and self._steps - len(self._parts[0]) >= wanted:
-            self._steps -= len(self._parts.popleft())
+        self.made += len(actions)
+        needed = max(needed, self.made - LONGEST_RECORD)
+        while len(self._parts) > 1 and self._first + len(self._parts[0]) <= needed:
+            self._first += len(self._parts.popleft())
 
-    def of(self, index: int, steps: int) -> np.ndarray | None:
-        """The last `steps` actions [steps, act] of environment `index`; None if not all are kept."""
-        if steps > self._steps:
+    def since(self, index: int, row: int) -> np.ndarray | None:
+        """Actions [steps, act] of environment `index` from `row` on; None if they are not kept."""
+        if row < self._first:
             return None
-        return np.concatenate([part[:, index] for part in self._parts])[self._steps - steps :]
-
-    def clear(self) -> None:
-        """Forgets all."""
-        self._parts.clear()
-        self._steps = 0
+        return np.concatenate([part[:, index] for part in self._parts])[row - self._first :]
 
 
 def replay(
     env: gym.Env,
     seed: int,
     actions: np.ndarray,
-    observation: np.ndarray,
     observer: StepObserver | None,
     index: int,
-) -> bool:
-    """Replays an open episode; returns whether the environment got to where it was.
+    start: int | None,
+) -> tuple[np.ndarray, bool]:
+    """Resets a single environment and acts as then; where an episode ends, a step is a reset.
 
     Args:
         env: a single environment.
-        seed: of the episode's reset.
+        seed: of the first reset.
         actions: [steps, act] since.
-        observation: [obs] float32 that the last of them led to.
-        observer: is told of the reset and of each step.
+        observer: is told of the last episode's reset and steps.
         index: of the environment, for the observer.
+        start: steps before the last episode; None: it has ended, and the observer is not told.
+
+    Returns:
+        The last observation [obs], float32, and whether the episode ended there.
     """
-    try:
-        reached, _ = env.reset(seed=seed)
-        if observer is not None:
-            observer.on_reset(index, np.asarray(reached, np.float32))
-        for action in actions:
-            reached, reward, terminated, truncated, _ = env.step(action)
-            if terminated or truncated:
-                return False
-            if observer is not None:
-                after, rounded = np.asarray(reached, np.float32), float(np.float32(reward))
-                observer.on_step(index, after, action, rounded, False, False)
-    except Exception:  # an environment that goes on raising does so in the next step too
-        return False
-    return np.array_equal(np.asarray(reached, np.float32), observation)
+    observation, _ = env.reset(seed=seed)
+    ended = terminated = truncated = False
+    reward: Any = 0.0
+    for row in range(len(actions) + 1):
+        reached = np.array(observation, np.float32)
+        if observer is not None and start is not None and row >= start:
+            if row == start:
+                observer.on_reset(index, reached)
+            else:
+                rounded = float(np.float32(reward))
+                observer.on_step(index, reached, actions[row - 1], rounded, terminated, truncated)
+        if row == len(actions):
+            break
+        if ended:
+            observation, _ = env.reset()
+            ended = False
+        else:
+            observation, reward, terminated, truncated, _ = env.step(actions[row])
+            ended = terminated or truncated
+    return reached, ended

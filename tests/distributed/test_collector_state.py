@@ -64,7 +64,7 @@ def test_a_state_taken_anywhere_is_gone_on_from_bit_for_bit(
         assert_same(resumed.collect(vector_steps, mode), made.collect(vector_steps, mode))
         assert_same(resumed.collect(3, mode), made.collect(3, mode))
         assert resumed.episodes_dropped == 0
-    assert within > 20
+    assert within > 15
     assert between > 1  # also where the next step was a reset
 
 
@@ -82,14 +82,12 @@ def test_whole_episodes_go_on_where_the_ones_before_ended() -> None:
     made.run_episodes(3, "deterministic")
     resumed = collector(TERMINATING, 2, seed=5)
     resumed.set_state(copy_of(made.get_state()))
-    assert_same(
-        resumed.run_episodes(3, "deterministic"), made.run_episodes(3, "deterministic")
-    )
+    assert_same(resumed.run_episodes(3, "deterministic"), made.run_episodes(3, "deterministic"))
 
 
 def test_episodes_of_an_environment_that_does_not_repeat_are_dropped_and_counted() -> None:
     made = collector(NUMBERING, 3)
-    made.collect(60)
+    made.collect(90)  # beyond the first seeds
     while made.open_episodes < 3:
         made.collect(1)
     state = made.get_state()
@@ -178,11 +176,11 @@ def test_seeds_differ_between_collectors_and_episodes_and_repeat() -> None:
     assert EpisodeSeeds(None, 1)[0] != EpisodeSeeds(None, 1)[0]
 
 
-def test_actions_are_kept_as_far_back_as_the_longest_episode() -> None:
+def test_actions_are_kept_as_far_back_as_they_are_needed() -> None:
     record = ActionRecord()
     rows = np.arange(60, dtype=np.float32).reshape(30, 2, 1)
     for first in range(0, 30, 5):
-        record.add(rows[first : first + 5], longest=12)
-    np.testing.assert_array_equal(record.of(1, 12), rows[18:, 1])
-    assert record.of(0, 0).shape == (0, 1)
-    assert record.of(0, 16) is None
+        record.add(rows[first : first + 5], needed=12)
+    np.testing.assert_array_equal(record.since(1, 12), rows[12:, 1])
+    assert record.since(0, 31).shape == (0, 1)
+    assert record.since(0, 9) is None
