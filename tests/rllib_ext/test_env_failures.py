@@ -1,9 +1,8 @@
-"""Tests that an environment that raises is made anew, and that one that always raises ends the run."""
+"""Tests that an environment that raises is made anew, and ends the run if it always does."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,8 @@ RESTARTS, DROPPED = "num_env_restarts_lifetime", "num_episodes_dropped_lifetime"
 
 
 @pytest.fixture(autouse=True)
-def none_made() -> Iterator[None]:
+def none_made() -> None:
     Raising.made = 0
-    yield
 
 
 def config_of(restart: bool = True, envs: int = 1, num_env_runners: int = 0, **env_config: Any):
@@ -96,7 +94,7 @@ def test_failures_with_answers_between_them_go_on() -> None:
 
 def test_an_environment_that_cannot_be_made_again_ends_it_likewise() -> None:
     made = runner(made_again=False)
-    with pytest.raises(RuntimeError, match="3 times in a row.* OSError: no licence"):
+    with pytest.raises(RuntimeError, match=r"3 times in a row.* OSError: no licence"):
         made.collect(None, 10, 0)
 
 

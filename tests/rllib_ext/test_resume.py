@@ -91,6 +91,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(algo: Any, envs: int, tmp_path: 
         for _ in range(BEFORE):
             whole.train()
         assert whole.env_runner.collector.open_episodes > 0  # the checkpoint cuts an episode
+        whole.coordinator.counts.worker_restarts = 5  # as of an earlier time with actors
         whole.save_to_path(tmp_path / "checkpoint")
         expected = [whole.train() for _ in range(AFTER)]
         weights, rows = learned(whole), replay_of(whole)
@@ -103,5 +104,59 @@ def test_a_resumed_run_is_the_uninterrupted_one(algo: Any, envs: int, tmp_path: 
     finally:
         resumed.stop()
     assert expected[-1]["env_runners"]["num_episodes_dropped_lifetime"] == 0
+    assert expected[-1]["worker_restarts"] == 5
     assert expected[-1]["env_runners"]["num_episodes_lifetime"] > 5
     assert expected[-1]["num_updates_lifetime"] > 100
+
+
+def dropped(result: dict[str, Any]) -> float:
+    return result["env_runners"]["num_episodes_dropped_lifetime"]
+
+
+def test_an_episode_that_does_not_repeat_is_dropped_and_counted(tmp_path: Path) -> None:
+    """The observations of the task count the episodes that the environment has had."""
+    with built(tiny_config("sac", env_config={"limit": 1e9})) as algo:
+        for _ in range(4):
+            algo.train()
+        algo.save_to_path(tmp_path / "checkpoint")
+        cut = algo.env_runner.collector.get_state()["open"]
+        before = replay_of(algo)
+    assert not cut["resetting"]
+    resumed = from_checkpoint(
+        tmp_path / "checkpoint", tiny_config("sac", env_config={"limit": 1e9})
+    )
+    try:
+        assert dropped(resumed.train()) == 1
+        assert dropped(resumed.train()) == 1
+        new = replay_of(resumed)[len(before) :]
+        assert cut["episode_ids"][0] not in new.episode_ids
+    finally:
+        resumed.stop()
+
+
+def test_with_remote_runners_the_cut_episodes_are_counted(tmp_path: Path) -> None:
+    """Both ways: from a run in one process to one with actors, and back."""
+
+    def config(num_env_runners: int) -> MnMConfig:
+        made = tiny_config("sac", num_env_runners=num_env_runners, env_config={"limit": 1e9})
+        return made.env_runners(num_envs_per_env_runner=2)
+
+    with built(config(0)) as algo:
+        algo.train()
+        opened = algo.env_runner.collector.open_episodes
+        algo.save_to_path(tmp_path / "here")
+    remote = from_checkpoint(tmp_path / "here", config(1))
+    try:
+        assert dropped(remote.train()) == opened > 0
+        remote.save_to_path(tmp_path / "remote")
+        steps = remote.coordinator.counts.steps_returned
+    finally:
+        remote.stop()
+    back = from_checkpoint(tmp_path / "remote", config(0))
+    try:
+        result = back.train()
+        assert dropped(result) == opened + 2
+        assert result["num_env_steps_sampled_lifetime"] > steps - 100
+        assert result["steps_requested"] == result["steps_returned"] + result["steps_lost"]
+    finally:
+        back.stop()
