@@ -142,10 +142,14 @@ class Collector:
                 "returns": self._returns.copy(),
                 "episode_ids": self._episode_ids.copy(),
                 "resetting": list(self._resetting),
-                "seeds": list(self._seeded) if self._lean else None,
-                "steps_since_seed": [self._record.made - row for row in self._seeded_at],
-                "actions": [self._record.since(i, row) for i, row in enumerate(self._seeded_at)],
             }
+            if self._lean is not None:
+                record, rows = self._record, self._seeded_at
+                state["open"].update(
+                    seeds=list(self._seeded),
+                    steps_since_seed=[record.made - row for row in rows],
+                    actions=[record.since(i, row) for i, row in enumerate(rows)],
+                )
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -162,7 +166,7 @@ class Collector:
         saved = state.get("open")
         if saved is None:
             return
-        lean, seeds = self._lean, saved["seeds"]
+        lean, seeds = self._lean, saved.get("seeds")
         if lean is None or seeds is None or len(seeds) != lean.num_envs:
             self.episodes_dropped += len(saved["steps"]) - len(saved["resetting"])
             return
@@ -449,4 +453,5 @@ class _Run:
         own, block = self.collector, self._block
         own._observations = block.observations[block.filled].copy()
         own._steps = block.steps[block.filled].copy()
-        own._record.add(block.actions[: block.filled], min(own._seeded_at))
+        if own._lean is not None:
+            own._record.add(block.actions[: block.filled], min(own._seeded_at))

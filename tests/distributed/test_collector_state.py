@@ -136,6 +136,7 @@ def test_a_vector_environment_of_another_kind_drops_them_too() -> None:
         one.collect(4, "random")
         other.set_state(copy_of(one.get_state()))
         assert other.episodes_dropped == 2
+        assert ("actions" in one.get_state()["open"]) == (one is lean)
         assert (other.collect(1, "random").transitions.steps == 0).all()
 
 
