@@ -5,38 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 
+from distributed.episodes import ActionRecord, EpisodeSeeds, StepObserver, replay
 from distributed.row_block import RowBlock
-from distributed.vector_env import LeanSyncVectorEnv, step_into
+from distributed.vector_env import EnvironmentFailed, LeanSyncVectorEnv, step_into
 from mnm import Transitions
 from mnm.policy import NumpyPolicy
 
 ActionMode = Literal["explore", "deterministic", "random"]
 Policy = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
 EPISODE_ID_BITS = 40  # of an episode's number; the collector's index stands above them
+STEPS_PER_SEED = 64  # of one environment, at the least
 BLOCK_STEPS = 256  # vector steps that memory is taken for at once where their number is not known
-
-
-class StepObserver(Protocol):
-    """Is told of every reset and step, for those who need episode objects."""
-
-    def on_reset(self, index: int, observation: np.ndarray) -> None:
-        """Environment `index` starts an episode."""
-
-    def on_step(
-        self,
-        index: int,
-        observation: np.ndarray,
-        action: np.ndarray,
-        reward: float,
-        terminated: bool,
-        truncated: bool,
-    ) -> None:
-        """Environment `index` made a step; `observation` follows it."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +59,19 @@ class Collector:
     Rows of a next-step autoreset (Gymnasium's default in vector environments: the step after an
     episode's end ignores its action and returns the first observation) are never handed over.
 
+    In a `LeanSyncVectorEnv` an episode is reset with a seed of its own, but for those that begin
+    within `STEPS_PER_SEED` steps of the last seed: seeding takes as long as a few steps. That seed
+    and the actions since tell where an environment is, and by them `set_state` gets there.
+
     Args:
         env: vector environment with flat Box observations and bounded Box actions.
         seed: of resets, exploration noise and random actions; None: from the operating system.
         index: of this collector; makes its episode numbers unique in a run.
         observer: is told of each step; costs time.
+
+    Attributes:
+        episodes_dropped: that an environment's failure or a restore broke off; the caller may set
+            it back to 0.
     """
 
     def __init__(
@@ -89,6 +81,25 @@ class Collector:
         index: int = 0,
         observer: StepObserver | None = None,
     ) -> None:
+        self.observer = observer
+        self.policy: Policy | None = None
+        self.episodes_dropped = 0
+        # Streams of their own for the noise and for the environments, in every collector.
+        streams = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(2)
+        self._generator = np.random.default_rng(streams[0])
+        self._reset_seed: int | None = int(streams[1])  # where episodes have none of their own
+        self._index = index
+        self._seeds = EpisodeSeeds(seed, index)
+        self._record = ActionRecord()
+        self._episodes_started = 0
+        self.use(env)
+
+    def use(self, env: gym.vector.VectorEnv) -> None:
+        """Steps this environment from now on; the open episodes of the one before are dropped.
+
+        Raises:
+            ValueError: it resets within the step that ends an episode.
+        """
         mode = env.metadata.get("autoreset_mode", gym.vector.AutoresetMode.NEXT_STEP)
         if mode != gym.vector.AutoresetMode.NEXT_STEP:
             raise ValueError(
@@ -96,21 +107,13 @@ class Collector:
                 "last observation of an episode is not lost."
             )
         self.env = env
-        self._step_into = (
-            env.step_into if isinstance(env, LeanSyncVectorEnv) else partial(step_into, env)
-        )
-        self.observer = observer
-        self.policy: Policy | None = None
-        # Streams of their own for the noise and for the environments, in every collector.
-        streams = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(2)
-        self._generator = np.random.default_rng(streams[0])
-        self._reset_seed: int | None = int(streams[1])
+        self._lean = env if isinstance(env, LeanSyncVectorEnv) else None
+        self._step_into = self._lean.step_into if self._lean else partial(step_into, env)
         assert isinstance(env.single_action_space, gym.spaces.Box)
         self._low = env.single_action_space.low
         self._high = env.single_action_space.high
-        self._first_episode_id = index << EPISODE_ID_BITS
-        self._episodes_started = 0
         self._observations: np.ndarray | None = None
+        self._resetting: list[int] = []  # environments whose next step is an autoreset
 
     def load_policy(self, weights: Mapping[str, np.ndarray]) -> None:
         """Acts from now on with these weights (`mnm.policy.numpy_weights`)."""
@@ -119,6 +122,94 @@ class Collector:
     def reset(self) -> None:
         """Drops the open episodes; the next call starts new ones."""
         self._observations = None
+
+    @property
+    def open_episodes(self) -> int:
+        """How many environments are within an episode."""
+        return 0 if self._observations is None else len(self._steps) - len(self._resetting)
+
+    def get_state(self) -> dict[str, Any]:
+        """Plain values and arrays, from which `set_state` goes on bit for bit."""
+        state: dict[str, Any] = {
+            "generator": self._generator.bit_generator.state,
+            "entropy": self._seeds.entropy,
+            "episodes_started": self._episodes_started,
+        }
+        if self._observations is not None:
+            state["open"] = {
+                "observations": self._observations.copy(),
+                "steps": self._steps.copy(),
+                "returns": self._returns.copy(),
+                "episode_ids": self._episode_ids.copy(),
+                "resetting": list(self._resetting),
+            }
+            if self._lean is not None:
+                record, rows = self._record, self._seeded_at
+                state["open"].update(
+                    seeds=list(self._seeded),
+                    steps_since_seed=[record.made - row for row in rows],
+                    actions=[record.since(i, row) for i, row in enumerate(rows)],
+                )
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on where `get_state` was called.
+
+        Each environment is brought back by its last seed and its actions since. An open episode
+        that does not get to its last observation, not being a function of these, is dropped, and so
+        are all where the environments are others in kind or number.
+        """
+        self._generator.bit_generator.state = state["generator"]
+        self._seeds = EpisodeSeeds(state["entropy"], self._index)
+        self._episodes_started = state["episodes_started"]
+        self.reset()
+        saved = state.get("open")
+        if saved is None:
+            return
+        lean, seeds = self._lean, saved.get("seeds")
+        if lean is None or seeds is None or len(seeds) != lean.num_envs:
+            self.episodes_dropped += len(saved["steps"]) - len(saved["resetting"])
+            return
+        self._observations = saved["observations"].copy()
+        self._steps = saved["steps"].copy()
+        self._returns = saved["returns"].copy()
+        self._episode_ids = saved["episode_ids"].copy()
+        self._seeded = list(seeds)
+        self._record = ActionRecord.of(saved["actions"])
+        self._seeded_at = [self._record.made - since for since in saved["steps_since_seed"]]
+        self._resetting = []
+        for i, actions in enumerate(saved["actions"]):
+            resetting = i in saved["resetting"]
+            lean.reset_seeds[i] = seeds[i] if saved["steps_since_seed"][i] < 0 else None
+            kept = lean.reset_seeds[i] is not None or self._replay(i, actions, resetting)
+            if not kept:
+                self.episodes_dropped += not resetting
+                self._seeded_at[i] = -STEPS_PER_SEED
+                self._begin_episode(i, self._record.made + 1)
+            if resetting or not kept:
+                self._resetting.append(i)
+        lean.reset_next(self._resetting)
+
+    def _replay(self, index: int, actions: np.ndarray | None, resetting: bool) -> bool:
+        """Brings an environment to where it was; returns whether it got there.
+
+        Args:
+            index: of the environment.
+            actions: [steps, act] since its last seed; None: they were too many.
+            resetting: whether its episode had ended.
+        """
+        assert self._lean is not None
+        assert self._observations is not None
+        if actions is None:
+            return False
+        start = None if resetting else len(actions) - int(self._steps[index])
+        try:
+            reached, ended = replay(
+                self._lean.envs[index], self._seeded[index], actions, self.observer, index, start
+            )
+        except Exception:  # an environment that goes on raising will do so in the next step too
+            return False
+        return ended == resetting and np.array_equal(reached, self._observations[index])
 
     def collect(
         self, vector_steps: int, action_mode: ActionMode = "explore", first_step: int = 0
@@ -206,21 +297,44 @@ class Collector:
         return act
 
     def _start(self) -> None:
-        """First reset, with the seed; later ones go on from the environments' own generators."""
-        observations, _ = self.env.reset(seed=self._reset_seed)
-        self._reset_seed = None
+        """Starts an episode in every environment."""
         count = self.env.num_envs
-        self._observations = observations.astype(np.float32)
-        self._resetting: list[int] = []  # environments whose next step is an autoreset
+        self._resetting = []
         self._steps = np.zeros(count, dtype=np.int64)
         self._returns = np.zeros(count)
         self._episode_ids = np.zeros(count, dtype=np.int64)
+        row = self._record.made
+        self._seeded = [0] * count  # the last seed of each environment,
+        self._seeded_at = [row - STEPS_PER_SEED] * count  # and the row of its first step
+        for index in range(count):
+            self._begin_episode(index, row)
+        seeds: Any = self._lean.reset_seeds if self._lean else self._reset_seed
+        try:
+            observations, _ = self.env.reset(seed=seeds)
+        except Exception as error:
+            raise EnvironmentFailed(f"{type(error).__name__}: {error}") from error
+        self._reset_seed = None
+        self._observations = observations.astype(np.float32)
         for index in range(count):
             self._open_episode(index, self._observations[index])
 
-    def _open_episode(self, index: int, observation: np.ndarray) -> None:
-        self._episode_ids[index] = self._first_episode_id + self._episodes_started
+    def _begin_episode(self, index: int, row: int) -> None:
+        """Numbers the next episode of an environment; seeds its reset where that is due.
+
+        Args:
+            index: of the environment.
+            row: of the episode's first step, among all vector steps of the record.
+        """
+        number = self._episodes_started
         self._episodes_started += 1
+        self._episode_ids[index] = (self._index << EPISODE_ID_BITS) + number
+        if self._lean is not None:
+            seed = self._seeds[number] if row - self._seeded_at[index] >= STEPS_PER_SEED else None
+            self._lean.reset_seeds[index] = seed
+            if seed is not None:
+                self._seeded[index], self._seeded_at[index] = seed, row
+
+    def _open_episode(self, index: int, observation: np.ndarray) -> None:
         self._returns[index] = 0.0
         if self.observer is not None:
             self.observer.on_reset(index, observation)
@@ -274,13 +388,21 @@ class _Run:
                 strict=True,
             ):
                 actions[:] = act(before)
-                ended = step_into(actions, after, rewards, terminateds, truncateds)
+                try:
+                    ended = step_into(actions, after, rewards, terminateds, truncateds)
+                except Exception as error:
+                    own.episodes_dropped += self._touched()
+                    raise EnvironmentFailed(f"{type(error).__name__}: {error}") from error
                 own._returns += rewards
                 if observer is not None:
                     self._tell(observer, row)
                 if ended or own._resetting:
                     self._open_and_end_episodes(row, counted)
             vector_steps -= block.filled - first
+
+    def _touched(self) -> int:
+        """Episodes that have rows here or are open: none of these rows is handed over."""
+        return int(self.ended.sum()) + len(self.ended) - len(self.collector._resetting)
 
     def _tell(self, observer: StepObserver, row: int) -> None:
         own, block = self.collector, self._block
@@ -306,9 +428,10 @@ class _Run:
         for i in own._resetting:
             own._open_episode(i, block.observations[row + 1, i])
             block.open_episode(row, i, own._episode_ids[i])
-        ended = np.flatnonzero(block.terminateds[row] | block.truncateds[row]).tolist()
+        ended = (block.terminateds[row] | block.truncateds[row]).nonzero()[0].tolist()
         own._resetting = [i for i in ended if i not in own._resetting]
         for i in own._resetting:
+            own._begin_episode(i, own._record.made + row + 2)  # after the row of its reset
             self.ended[i] += 1
             if counted is None or counted[i]:
                 self._returns.append(float(own._returns[i]))
@@ -330,3 +453,5 @@ class _Run:
         own, block = self.collector, self._block
         own._observations = block.observations[block.filled].copy()
         own._steps = block.steps[block.filled].copy()
+        if own._lean is not None:
+            own._record.add(block.actions[: block.filled], min(own._seeded_at))

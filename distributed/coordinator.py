@@ -155,6 +155,10 @@ class Coordinator:
         self._learning: list[_Batch] | None = None
         self._failures_in_a_row = 0
 
+    def restore_counts(self, counts: dict[str, Any]) -> None:
+        """Goes on counting from a checkpoint's counts, by their names; `start` balances them."""
+        self.counts = FlowCounts(**counts)
+
     def start(self) -> TurnReport:
         """Has the learner publish its present weights, new or restored.
 

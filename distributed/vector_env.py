@@ -9,6 +9,10 @@ import gymnasium as gym
 import numpy as np
 
 
+class EnvironmentFailed(RuntimeError):
+    """The environment raised in a reset or a step; its own error is the cause."""
+
+
 class LeanSyncVectorEnv(gym.vector.SyncVectorEnv):
     """Gymnasium's `SyncVectorEnv` with a faster `step`, for Box observations.
 
@@ -17,10 +21,15 @@ class LeanSyncVectorEnv(gym.vector.SyncVectorEnv):
 
     Args:
         env_fns: each makes one environment.
+
+    Attributes:
+        reset_seeds: [N] of the next autoreset of each environment, or of the last one; None: the
+            environment's own generator goes on.
     """
 
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env]]) -> None:
         super().__init__(env_fns, copy=False)
+        self.reset_seeds: list[int | None] = [None] * self.num_envs
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Steps every environment; one whose episode has ended is reset instead.
@@ -52,10 +61,10 @@ class LeanSyncVectorEnv(gym.vector.SyncVectorEnv):
             truncateds: [N].
         """
         ended = False
-        resetting = self._autoreset_envs.tolist()
+        resetting, seeds = self._autoreset_envs.tolist(), self.reset_seeds
         for i, env in enumerate(self.envs):
             if resetting[i]:
-                observations[i], _ = env.reset()
+                observations[i], _ = env.reset(seed=seeds[i])
                 rewards[i] = 0.0
                 terminateds[i] = truncateds[i] = self._autoreset_envs[i] = False
             else:
@@ -64,6 +73,11 @@ class LeanSyncVectorEnv(gym.vector.SyncVectorEnv):
                 if terminated or truncated:
                     self._autoreset_envs[i] = ended = True
         return ended
+
+    def reset_next(self, indices: Sequence[int]) -> None:
+        """Has the next step reset these environments, and step the others."""
+        self._autoreset_envs[:] = False
+        self._autoreset_envs[list(indices)] = True
 
 
 def step_into(

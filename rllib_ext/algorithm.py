@@ -39,12 +39,13 @@ from rllib_ext.checkpoint_files import (
 )
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces, resolve_termination, task_spaces
-from rllib_ext.sample_metrics import NO_EPISODES, NO_RETURNS
+from rllib_ext.sample_metrics import NO_EPISODES, NO_FAILURES, NO_RETURNS, SampleMetrics
 from rllib_ext.stop_request import StopAsked
 
 logger = logging.getLogger(__name__)
 
 BOUND_EPISODES = 20  # real ones for the log return beside the bound
+FLOW_STATE = "flow"  # of a checkpoint: what the driver knows besides RLlib's own state
 CLOSE_TIMEOUT = 5.0  # seconds that the learner may take to end its log and temporary files
 
 
@@ -150,7 +151,7 @@ class MnM(Algorithm):
         _complete(result, NO_EPISODES)
         interval = self.config.evaluation_interval
         if interval:
-            _complete(result.setdefault(EVALUATION_RESULTS, {}), NO_RETURNS)
+            _complete(result.setdefault(EVALUATION_RESULTS, {}), {**NO_RETURNS, **NO_FAILURES})
         if interval and self.config.settings().has_classifier:
             due = (self.iteration + 1) % interval == 0 and not self._stop_asked()
             result["bound"] = self._estimate_bound() if due else dict(NO_ESTIMATE)
@@ -271,6 +272,39 @@ class MnM(Algorithm):
             modules = state[COMPONENT_LEARNER][COMPONENT_RL_MODULE]
             self.env_runner.set_state({COMPONENT_RL_MODULE: modules})
         return super().get_module(module_id)
+
+    def get_state(self, components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state; a whole one has the flow's counts and the latest statistics too."""
+        state = super().get_state(components, **kwargs)
+        if components is None:
+            here, config = self._collects_here, self.config
+            remote = config.num_env_runners * config.num_envs_per_env_runner
+            state[FLOW_STATE] = {
+                "counts": asdict(self.coordinator.counts),
+                "statistics": dict(self._statistics),
+                "collector_saved": here,
+                "open_episodes": self.env_runner.collector.open_episodes if here else remote,
+            }
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes over what `get_state` returned."""
+        super().set_state(state)
+        flow = state.get(FLOW_STATE)
+        if flow is None:
+            return
+        self.coordinator.restore_counts(flow["counts"])
+        self._statistics.update(flow["statistics"])
+        if not (flow["collector_saved"] and self._collects_here):
+            # Else the collector itself resumes them, or counts those that it cannot.
+            dropped = SampleMetrics(self.metrics.stats_cls_lookup, window=1)
+            dropped.add_failures(episodes_dropped=flow["open_episodes"])
+            self.metrics.aggregate([dropped.take()], key=ENV_RUNNER_RESULTS)
+
+    @property
+    def _collects_here(self) -> bool:
+        """Whether the environments are stepped in this process."""
+        return self.coordinator.collectors.num_actors() == 0
 
     def save_to_path(self, path: Any = None, *, filesystem: Any = None, **kwargs: Any) -> str:
         """Saves a checkpoint, the replay with it; last of all `task.json`, the mark of a whole one.

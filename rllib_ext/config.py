@@ -92,6 +92,7 @@ class MnMConfig(OfflineDataConfig):
         self.delay_between_env_runner_restarts_s = 0.0
         self.env_runner_health_probe_timeout_s = 0.2
         self.env_runner_restore_timeout_s = 10.0
+        self.restart_failed_sub_environments = True
         self.log_sys_usage = False
         self.evaluation(evaluation_config=AlgorithmConfig.overrides(explore=False))
 

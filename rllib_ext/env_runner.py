@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import pyarrow as pa
@@ -13,6 +16,7 @@ from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_context import EnvContext
+from ray.rllib.env.env_errors import StepFailedRecreateEnvError
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils import force_list
 from ray.rllib.utils import metrics as names
@@ -20,11 +24,19 @@ from ray.rllib.utils.checkpoints import Checkpointable
 
 from distributed.collector import ActionMode, Collected, Collector, CutEpisode
 from distributed.threads import granted_threads
+from distributed.vector_env import EnvironmentFailed
 from distributed.wire import to_arrow
 from mnm.policy import load_numpy_weights, numpy_weights
-from rllib_ext.environments import make_vector_env
+from rllib_ext.environments import env_name, make_vector_env
 from rllib_ext.episode_callbacks import EpisodeObserver, overridden_hooks
+from rllib_ext.ray_session import first_line
 from rllib_ext.sample_metrics import SampleMetrics
+
+logger = logging.getLogger(__name__)
+
+COLLECTOR_STATE = "collector"
+ENV_FAILURES_IN_A_ROW = 3  # without a request between them that was answered: the runner raises
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,8 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         self._sample_metrics = SampleMetrics(
             self.metrics.stats_cls_lookup, self.config.metrics_num_episodes_for_smoothing
         )
+        self._env_failures = 0  # since the last request that was answered
+        self._env_failed = False
         self.env: gym.vector.VectorEnv | None = None
         self.collector: Collector | None = None
         local = self.worker_index == 0
@@ -65,13 +79,16 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         self.make_module()
 
     def make_env(self) -> None:
-        """Makes the vector environment and its collector."""
+        """Makes the vector environment, and its collector where there is none yet."""
         context = EnvContext(
             self.config.env_config, worker_index=self.worker_index, num_workers=self.num_workers
         )
         self.env = make_vector_env(self.config, context)
-        observer = EpisodeObserver(self, self._hooks, self._callbacks) if self._hooks else None
-        self.collector = Collector(self.env, self._seed, self.worker_index, observer)
+        if self.collector is None:
+            observer = EpisodeObserver(self, self._hooks, self._callbacks) if self._hooks else None
+            self.collector = Collector(self.env, self._seed, self.worker_index, observer)
+        else:
+            self.collector.use(self.env)
         make_callback(
             "on_environment_created",
             callbacks_objects=self._callbacks,
@@ -122,11 +139,12 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         self, policy: list[ray.ObjectRef] | None, vector_steps: int, first_step: int
     ) -> tuple[pa.RecordBatch, int, Any]:
         """As `collect`, with the record batch itself in place of a reference to it."""
-        collector = self._collector()
         if policy is not None:
             self.load_policy(policy, into_module=bool(self._hooks))  # a hook may look at it
         action_mode: ActionMode = "random" if policy is None else "explore"
-        collected = collector.collect(vector_steps, action_mode, first_step)
+        collected = self._request(
+            lambda collector: collector.collect(vector_steps, action_mode, first_step)
+        )
         self._sampled(collected)
         transitions = collected.transitions
         return to_arrow(transitions), len(transitions), self.get_metrics()
@@ -161,23 +179,24 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
             random_actions: draw uniformly from the action space instead.
             force_reset: drop the open episodes first.
         """
-        collector = self._collector()
         explore = self.config.explore if explore is None else explore
         action_mode: ActionMode = (
             "random" if random_actions else "explore" if explore else "deterministic"
         )
         if num_timesteps is not None:
             if force_reset:
-                collector.reset()
+                self._collector().reset()
             steps = -(-num_timesteps // self.config.num_envs_per_env_runner)
-            collected = collector.collect(steps, action_mode)
+            collected = self._request(lambda collector: collector.collect(steps, action_mode))
         else:
-            collected = collector.run_episodes(num_episodes or 1, action_mode)
+            collected = self._request(
+                lambda collector: collector.run_episodes(num_episodes or 1, action_mode)
+            )
         return self._sampled(collected)
 
     def run_cut_episodes(self, episodes: int, longest: int) -> list[CutEpisode]:
         """See `Collector.run_cut_episodes`."""
-        return self._collector().run_cut_episodes(episodes, longest)
+        return self._request(lambda collector: collector.run_cut_episodes(episodes, longest))
 
     def get_metrics(self) -> Any:
         """RLlib's metrics since the last call, and what callbacks logged."""
@@ -210,6 +229,15 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
                 self._act_with_module()
         if names.NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[names.NUM_ENV_STEPS_SAMPLED_LIFETIME]
+        if COLLECTOR_STATE in state and self.collector is not None:
+            self.collector.set_state(state[COLLECTOR_STATE])
+
+    def save_to_path(self, path: Any = None, *, state: Any = None, **kwargs: Any) -> str:
+        """Saves the state and, in a checkpoint alone, the collector's: no other runner takes it."""
+        state = self.get_state() if state is None else state
+        if self.collector is not None:
+            state = {**state, COLLECTOR_STATE: self.collector.get_state()}
+        return super().save_to_path(path, state=state, **kwargs)
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments to build this runner again."""
@@ -229,12 +257,63 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
             raise RuntimeError("This runner has no environment: ask a remote one.")
         return self.collector
 
+    def _request(self, request: Callable[[Collector], Answer]) -> Answer:
+        """The collector's answer; where the environment raises, it is asked again with a new one.
+
+        What the request had collected until then is dropped.
+
+        Raises:
+            RuntimeError: the environment has failed `ENV_FAILURES_IN_A_ROW` times; one sentence.
+        """
+        while True:
+            try:
+                if self._env_failed:
+                    self._restart_env()
+                answer = request(self._collector())
+            except EnvironmentFailed as failure:
+                self._note_failure(failure)
+            else:
+                self._env_failures = 0
+                return answer
+
+    def _restart_env(self) -> None:
+        assert self.env is not None
+        with suppress(Exception):  # it is broken
+            self.env.close()
+        try:
+            self.make_env()
+        except Exception as error:
+            raise EnvironmentFailed(f"{type(error).__name__}: {error}") from error
+        self._env_failed = False
+        self._sample_metrics.add_failures(env_restarts=1)
+
+    def _note_failure(self, failure: EnvironmentFailed) -> None:
+        """Decides whether to go on after a failure."""
+        cause = failure.__cause__
+        assert cause is not None
+        self._env_failures += 1
+        self._env_failed = True
+        if not self.config.restart_failed_sub_environments:
+            raise cause
+        name, what = env_name(self.config), first_line(failure)
+        if self._env_failures >= ENV_FAILURES_IN_A_ROW:
+            # Without its cause, so that this sentence is what a command shows.
+            raise RuntimeError(
+                f"The environment {name} failed {self._env_failures} times in a row, the last time "
+                f"with {what}: mend it, or see docs/operations.md on environments that raise."
+            ) from None
+        if not isinstance(cause, StepFailedRecreateEnvError):
+            logger.warning("The environment %s failed with %s: it is made anew.", name, what)
+
     def _act_with_module(self) -> None:
         if self.collector is not None:
             self.collector.load_policy(numpy_weights(self.module.policy))
             self._loaded = None
 
     def _sampled(self, collected: Collected) -> list[SampledSteps]:
+        collector = self._collector()
+        self._sample_metrics.add_failures(episodes_dropped=collector.episodes_dropped)
+        collector.episodes_dropped = 0
         self._sample_metrics.add(collected)
         self.num_env_steps_sampled_lifetime += len(collected.transitions)
         samples = [SampledSteps(len(collected.transitions))]

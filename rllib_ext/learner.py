@@ -148,7 +148,8 @@ class MnMLearner(TorchLearner):
             content = io.BytesIO(read_file(filesystem, f"{path}/{AGENT_FILE}"))
             whole = torch.load(content, map_location="cpu", weights_only=True)
             self._replay_files.load(self._replays(), f"{path}/{REPLAY_FOLDER}", filesystem)
-            self.core.version = whole.pop("version")
+            # They are published once more, by `Coordinator.start`, under the version they had.
+            self.core.version = whole.pop("version") - 1
             self.core.agent.load_state_dict(whole)
             self.core.resume_log(self._restored_partition)
 

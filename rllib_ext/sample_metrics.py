@@ -14,10 +14,15 @@ from distributed.collector import Collected
 
 RETURN_NAMES = (names.EPISODE_RETURN_MEAN, names.EPISODE_RETURN_MIN, names.EPISODE_RETURN_MAX)
 LENGTH_NAMES = (names.EPISODE_LEN_MEAN, names.EPISODE_LEN_MIN, names.EPISODE_LEN_MAX)
-# Metrics where no episode has ended, and of an iteration without a step.
+NUM_ENV_RESTARTS_LIFETIME = "num_env_restarts_lifetime"
+NUM_EPISODES_DROPPED_LIFETIME = "num_episodes_dropped_lifetime"
+# Metrics where no episode has ended, where no environment has failed, and of an iteration without
+# a step.
 NO_RETURNS = dict.fromkeys((*RETURN_NAMES, *LENGTH_NAMES), math.nan)
+NO_FAILURES = {NUM_ENV_RESTARTS_LIFETIME: 0, NUM_EPISODES_DROPPED_LIFETIME: 0}
 NO_EPISODES = {
     **NO_RETURNS,
+    **NO_FAILURES,
     names.NUM_ENV_STEPS_SAMPLED: 0,
     names.NUM_ENV_STEPS_SAMPLED_LIFETIME: 0,
     names.NUM_EPISODES: 0,
@@ -45,6 +50,8 @@ class SampleMetrics:
         self._stats_classes = stats_classes
         self._window = window
         self._steps = 0
+        self._env_restarts = 0
+        self._episodes_dropped = 0
         self._returns: list[float] = []
         self._lengths: list[int] = []
 
@@ -53,6 +60,11 @@ class SampleMetrics:
         self._steps += len(collected.transitions)
         self._returns += collected.episode_returns
         self._lengths += collected.episode_lengths
+
+    def add_failures(self, env_restarts: int = 0, episodes_dropped: int = 0) -> None:
+        """Counts environments that were made anew, and episodes that were broken off."""
+        self._env_restarts += env_restarts
+        self._episodes_dropped += episodes_dropped
 
     def take(self) -> dict[str, Any]:
         """`Stats` of all since the last call, as `MetricsLogger.reduce` returns them."""
@@ -68,6 +80,12 @@ class SampleMetrics:
             names.NUM_EPISODES: self._stats("sum", episodes),
             names.NUM_EPISODES_LIFETIME: self._stats("lifetime_sum", episodes),
         }
+        for name, count in (
+            (NUM_ENV_RESTARTS_LIFETIME, self._env_restarts),
+            (NUM_EPISODES_DROPPED_LIFETIME, self._episodes_dropped),
+        ):
+            if count:
+                taken[name] = self._stats("lifetime_sum", count)
         if episodes:
             for values, metric_names in (
                 (self._returns, RETURN_NAMES),
@@ -77,6 +95,7 @@ class SampleMetrics:
                 for name, (kind, reduction) in zip(metric_names, REDUCTIONS, strict=True):
                     taken[name] = self._stats(kind, reduction(last), window=self._window)
         self._steps, self._returns, self._lengths = 0, [], []
+        self._env_restarts = self._episodes_dropped = 0
         return taken
 
     def _stats(self, kind: str, value: float, **options: Any) -> Any:

@@ -160,12 +160,50 @@ class Negative(Line):
         super().__init__(**{"reward": -1.5, **kwargs})
 
 
+class Raising(Line):
+    """Raises in its steps, and as it is made again.
+
+    Args:
+        raises_at: step of each environment at which it raises.
+        times: environments made in this process that raise; those after them work.
+        made_again: whether another one can be made after the first.
+    """
+
+    made = 0
+
+    def __init__(
+        self, raises_at: int = 7, times: int = 1, made_again: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(**{"limit": 1e9, **kwargs})
+        if Raising.made and not made_again:
+            raise OSError("no licence for another simulator")
+        Raising.made += 1
+        self.raises_at = raises_at if Raising.made <= times else None
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """As ever, until it raises."""
+        if self.total_steps + 1 == self.raises_at:
+            raise ValueError("the simulator is unstable\nand more on another line")
+        return super().step(action)
+
+
 def far_from_origin(observations: Any, actions: Any, next_observations: Any) -> Any:
     """The termination rule of `Line`, for `termination="tests.line_tasks:far_from_origin"`."""
     return next_observations[:, 0].abs() > 1.0
 
 
-for task in (Line, Twin, Plane, Discrete, Unbounded, Image, Named, BrokenAfterAWhile, Negative):
+for task in (
+    Line,
+    Twin,
+    Plane,
+    Discrete,
+    Unbounded,
+    Image,
+    Named,
+    BrokenAfterAWhile,
+    Negative,
+    Raising,
+):
     name = f"{task.__name__}-v0"
     if name not in gym.registry:
         gym.register(name, task, disable_env_checker=True, order_enforce=False)

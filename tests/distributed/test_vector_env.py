@@ -119,13 +119,26 @@ def test_the_single_environments_are_still_there() -> None:
     assert lean.metadata["autoreset_mode"] == gym.vector.AutoresetMode.NEXT_STEP
 
 
+class OwnSeeds(gym.Wrapper):
+    """Seeds its resets itself: only a lean vector environment does it for the collector."""
+
+    def __init__(self, env: gym.Env, number: int) -> None:
+        super().__init__(env)
+        self.next_seed = 1000 * number
+
+    def reset(self, **ignored: Any) -> tuple[Any, dict[str, Any]]:
+        self.next_seed += 1
+        return super().reset(seed=self.next_seed)
+
+
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @each_task
 def test_a_collector_brings_the_same_rows_from_gymnasiums_own(
     make_one: Callable[[], gym.Env], mode: str
 ) -> None:
     other = gym.vector.SyncVectorEnv if mode == "sync" else gym.vector.AsyncVectorEnv
-    envs = LeanSyncVectorEnv([make_one] * COUNT), other([make_one] * COUNT)
+    makers = [lambda number=number: OwnSeeds(make_one(), number) for number in range(COUNT)]
+    envs = LeanSyncVectorEnv(makers), other(makers)
     try:
         first, second = (Collector(env, seed=3, index=1).collect(STEPS, "random") for env in envs)
     finally:
