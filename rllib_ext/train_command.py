@@ -67,6 +67,13 @@ def train(
             help="Ray actors that imagine; 0: in the learner. Default: 1 where there is a model."
         ),
     ] = None,
+    max_env_runners: Annotated[
+        int | None,
+        typer.Option(help="Runners that there may be while the learner waits for real steps."),
+    ] = None,
+    max_rollout_workers: Annotated[
+        int | None, typer.Option(help="Workers that there may be while they are too slow.")
+    ] = None,
     num_gpus: Annotated[float, typer.Option(help="GPUs of the learner.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of weights, environments and all sampling.")] = 0,
     stop_return: Annotated[
@@ -126,6 +133,8 @@ def train(
         ("--evaluation-interval", evaluation_interval, 1),
         ("--num-env-runners", num_env_runners, 0),
         ("--num-rollout-workers", num_rollout_workers or 0, 0),
+        ("--max-env-runners", max_env_runners or 0, 0),
+        ("--max-rollout-workers", max_rollout_workers or 0, 0),
         ("--num-gpus", num_gpus, 0),
         ("--seed", seed, 0),
         ("--offline-updates", offline_updates, 0),
@@ -146,12 +155,15 @@ def train(
             raise UserError(f"{name} is not a setting here: use --{name.replace('_', '-')}.")
     if num_rollout_workers is None:
         num_rollout_workers = int(Settings.preset(algo).has_model)
+    if max_rollout_workers is not None:
+        settings["max_num_rollout_workers"] = max_rollout_workers
     run_config = build_config(
         env,
         algo,
         settings,
         num_env_runners=num_env_runners,
         num_rollout_workers=num_rollout_workers,
+        max_env_runners=max_env_runners,
         num_gpus=num_gpus,
         seed=seed,
         # Whole intervals, so that the run ends at --steps.
@@ -196,6 +208,7 @@ def build_config(
     num_gpus: float,
     seed: int,
     evaluation_interval: int,
+    max_env_runners: int | None = None,
     offline_data: Sequence[str] = (),
     offline_updates: int = 0,
 ) -> MnMConfig:
@@ -212,7 +225,7 @@ def build_config(
         config = (
             MnMConfig()
             .environment(env)
-            .env_runners(num_env_runners=num_env_runners)
+            .env_runners(num_env_runners=num_env_runners, max_num_env_runners=max_env_runners)
             .learners(num_learners=0 if local else 1, num_gpus_per_learner=num_gpus)
             .training(**{**settings, "algo": algo, "num_rollout_workers": num_rollout_workers})
             .evaluation(evaluation_interval=1, evaluation_duration=FINAL_EPISODES)
