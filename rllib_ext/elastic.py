@@ -46,6 +46,8 @@ class ElasticConfig(AlgorithmConfig):
         Raises:
             ValueError: one is wrong.
         """
+        if self.in_evaluation:  # its number of runners is another, and it has no learner
+            return
         for name in ("num_env_runners", "num_rollout_workers"):
             least, most = getattr(self, name), getattr(self, f"max_{name}")
             if most is None:

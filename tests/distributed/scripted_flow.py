@@ -142,6 +142,22 @@ class ScriptedManager:
         self.unhealthy.add(index)
 
 
+class ScriptedRule:
+    """In the place of `SizeRule`: says what a test wants."""
+
+    def __init__(self) -> None:
+        self.change = 0
+
+    def forget(self) -> None:
+        pass
+
+    def decide(self, load: Load, serving: int, pending: int) -> int:
+        change, self.change = self.change, 0
+        if change > 0:
+            return int(pending == 0 and serving < 3)
+        return change if serving + pending > 1 else 0
+
+
 @dataclass
 class Flow:
     """A coordinator with scripted actors, and a book kept beside it.

@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError
 from distributed import coordinator as coordinator_module
 from distributed import elasticity
 from distributed.elasticity import CALM_WINDOWS, WINDOW_S, ElasticActors, Load, SizeRule
-from tests.distributed.scripted_flow import Flow, ScriptedManager, ScriptOver
+from tests.distributed.scripted_flow import Flow, ScriptedManager, ScriptedRule, ScriptOver
 
 SHORT = Load(WINDOW_S, waited_s=0.5 * WINDOW_S, busy_s=WINDOW_S)
 IDLE = Load(WINDOW_S)
@@ -236,23 +236,9 @@ def test_stopping_ends_those_that_do_not_run(fake_ray: FakeRay) -> None:
 # In the flow
 
 
-class Wish:
-    """In the place of the rule: says what a test wants."""
-
-    def __init__(self) -> None:
-        self.change = 0
-
-    def forget(self) -> None:
-        pass
-
-    def decide(self, load: Load, serving: int, pending: int) -> int:
-        change, self.change = self.change, 0
-        return change if pending == 0 and 1 <= serving + change <= 3 else 0
-
-
-def make_elastic(flow: Flow, fake: FakeRay) -> tuple[Wish, Wish]:
+def make_elastic(flow: Flow, fake: FakeRay) -> tuple[ScriptedRule, ScriptedRule]:
     """Lets collectors and rollout workers grow to three; returns the two wishes."""
-    pool, wishes = flow.coordinator.pool, (Wish(), Wish())
+    pool, wishes = flow.coordinator.pool, (ScriptedRule(), ScriptedRule())
     assert pool is not None
     flow.coordinator.elastic = ElasticActors(flow.collectors, fake.start, 3)
     pool.elastic = ElasticActors(flow.workers, fake.start, 3)

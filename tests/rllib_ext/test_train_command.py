@@ -105,6 +105,13 @@ def test_a_config_has_what_was_asked_for() -> None:
     assert config.observation_space.shape == (3,)
 
 
+def test_the_number_of_runners_may_grow() -> None:
+    assert config_with().max_num_env_runners is None
+    assert config_with(max_env_runners=4).max_num_env_runners == 4
+    with pytest.raises(UserError, match="max_num_env_runners=1 is not valid"):
+        config_with(max_env_runners=1)
+
+
 def test_an_unknown_setting_is_named_with_its_neighbours() -> None:
     with pytest.raises(UserError, match=r"Unknown setting 'gama': .*did you mean gamma"):
         build_config(
