@@ -253,9 +253,9 @@ def test_a_lag_of_one_round_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("runners", "envs", "fragment", "lag"), [(0, 1, 10, 250), (2, 1, 10, 250), (8, 4, 10, 1280)]
+    ("runners", "envs", "fragment", "lag"), [(0, 1, 10, 250), (2, 1, 10, 250), (8, 4, 10, 1920)]
 )
-def test_the_automatic_lag_gives_all_runners_four_rounds(
+def test_the_automatic_lag_gives_all_runners_six_rounds(
     runners: int, envs: int, fragment: int, lag: int
 ) -> None:
     config = plain().env_runners(
@@ -266,7 +266,7 @@ def test_the_automatic_lag_gives_all_runners_four_rounds(
 
 def test_the_automatic_lag_counts_the_runners_that_may_come() -> None:
     config = plain().learners(num_learners=1).env_runners(num_env_runners=1, **{MOST: 12})
-    assert config.resolved_max_weight_lag() == 480
+    assert config.resolved_max_weight_lag() == 720
     with pytest.raises(ValueError, match="less than the 120 steps"):
         config.copy().training(max_weight_lag=60).validate()
 
