@@ -12,8 +12,9 @@ import ray
 from ray.exceptions import RayTaskError
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
+from distributed.elasticity import ElasticActors, Load
 from distributed.learner_core import TurnReport
-from distributed.rollout_pool import RolloutPool
+from distributed.rollout_pool import Imagined, RolloutPool
 
 FAILURES_IN_A_ROW = 3  # of collectors' own code, without a batch between them, end the run
 COLLECT = "collect-"  # with the request's number: the tag of its answer
@@ -42,7 +43,12 @@ class CollectorProtocol(Protocol):
 class LearnerProtocol(Protocol):
     """What the learner answers, as an actor or in this process."""
 
-    def turn(self, real: list[ray.ObjectRef], synthetic: list[ray.ObjectRef]) -> TurnReport:
+    def turn(
+        self,
+        real: list[ray.ObjectRef],
+        synthetic: list[ray.ObjectRef],
+        rollout_parts: int | None = None,
+    ) -> TurnReport:
         """See `LearnerCore.turn`."""
 
 
@@ -126,6 +132,7 @@ class Coordinator:
         pool: of rollout workers, or None.
         pace: see `Pace`.
         on_batch: is given the metrics of each batch once the learner has it.
+        elastic: the collectors beside those reserved; None: there are never any.
     """
 
     def __init__(
@@ -137,6 +144,7 @@ class Coordinator:
         pool: RolloutPool | None,
         pace: Pace,
         on_batch: Callable[[Any], None],
+        elastic: ElasticActors | None = None,
     ) -> None:
         self.collectors = collectors
         self.local_collector = local_collector
@@ -145,14 +153,18 @@ class Coordinator:
         self.pool = pool
         self.pace = pace
         self.on_batch = on_batch
+        self.elastic = elastic
         self.counts = FlowCounts()
         self.latest: TurnReport | None = None
         self._open: dict[str, _Open] = {}  # by tag, in the order they were sent
         self._requests = 0
         self._at_work_since: dict[int, float] = {}  # by collector: on its oldest open request
         self._collected: list[_Batch] = []
-        self._imagined: list[ray.ObjectRef] = []
+        self._imagined: list[Imagined] = []
         self._learning: list[_Batch] | None = None
+        self._learning_imagined: list[Imagined] = []
+        self._load = Load()  # of the collectors, since they last were adapted to it
+        self._held_by: str | None = None  # what keeps collectors without a request from having one
         self._failures_in_a_row = 0
 
     def restore_counts(self, counts: dict[str, Any]) -> None:
@@ -188,7 +200,7 @@ class Coordinator:
             self._request_steps()
             report = self._learn()
             if report is None:
-                self._wait(deadline)
+                self._wait_and_note(deadline)
                 self._take_collected()
                 self._take_imagined()
                 report = self._take_report()
@@ -219,6 +231,31 @@ class Coordinator:
         if self.pool is not None:
             self.counts.worker_restarts += self.pool.probe()
 
+    def adapt(self) -> None:
+        """Has collectors and rollout workers grow or shrink where they may."""
+        load, self._load = self._load, Load()
+        if self.elastic is not None:
+            batches = (*self._collected, *(self._learning or []))
+            at_work = {opened.collector for opened in self._open.values()}
+            self.elastic.adapt(load, at_work | {batch.collector for batch in batches})
+        if self.pool is not None:
+            answers = (*self._imagined, *self._learning_imagined)
+            self.pool.adapt({answer.worker for answer in answers})
+
+    def actor_counts(self) -> dict[str, int]:
+        """Actors that work now, and those that were asked for and do not run yet."""
+        groups = {
+            "collectors": (self.collectors, self.elastic),
+            "rollout_workers": (
+                (self.pool.manager, self.pool.elastic) if self.pool is not None else (None, None)
+            ),
+        }
+        counts = {}
+        for name, (manager, elastic) in groups.items():
+            counts[f"num_healthy_{name}"] = 0 if manager is None else manager.num_healthy_actors()
+            counts[f"num_pending_{name}"] = 0 if elastic is None else elastic.num_pending
+        return counts
+
     # Collectors
 
     def _request_steps(self) -> None:
@@ -238,14 +275,18 @@ class Coordinator:
         self._restart_hanging()
         # A collector whose batch still waits for the learner is left: more would only grow old.
         waiting = {batch.collector for batch in self._collected}
+        retiring = set() if self.elastic is None else self.elastic.retiring
+        self._held_by = None
         for place in range(REQUESTS_PER_COLLECTOR):  # a first request for each before a second
             at_work = Counter(opened.collector for opened in self._open.values())
             for index in healthy:
-                if index in waiting or at_work[index] > place:
+                if index in waiting or index in retiring or at_work[index] > place:
                     continue
                 opened, arguments = self._next_request()
                 opened.collector = index
                 if not self._within_lag(opened):
+                    if place == 0:
+                        self._held_by = self._oldest_weights_user()
                     return
                 tag = f"{COLLECT}{self._requests}"
                 if self.collectors.foreach_actor_async(
@@ -297,6 +338,15 @@ class Coordinator:
         steps_then = self.counts.steps_returned + self._steps_open() + opened.steps
         return steps_then - min(published) <= self.pace.max_weight_lag
 
+    def _oldest_weights_user(self) -> str:
+        imagining = min(self.pool.published_at, default=None) if self.pool is not None else None
+        collecting = [
+            opened.published_at for opened in self._open.values() if opened.published_at is not None
+        ]
+        if imagining is not None and imagining < min(collecting, default=imagining + 1):
+            return "pool"
+        return "collectors"
+
     def _steps_open(self) -> int:
         return sum(request.steps for request in self._open.values())
 
@@ -338,10 +388,15 @@ class Coordinator:
         """Gives the learner what has come in, if it is free; its report if it is in-process."""
         if self._learning is not None or not (self._collected or self._imagined):
             return None
-        batches, synthetic = self._collected, self._imagined
+        batches, imagined = self._collected, self._imagined
         self._collected, self._imagined = [], []
-        arguments = {"real": [batch.reference for batch in batches], "synthetic": synthetic}
-        self._learning = batches
+        arguments: dict[str, Any] = {
+            "real": [batch.reference for batch in batches],
+            "synthetic": [answer.reference for answer in imagined],
+        }
+        if self.pool is not None:
+            arguments["rollout_parts"] = self.pool.size
+        self._learning, self._learning_imagined = batches, imagined
         if self.learner is None:
             assert self.local_learner is not None
             return self._finish(self.local_learner.turn(**arguments))
@@ -364,7 +419,7 @@ class Coordinator:
                 self.counts.steps_lost += batch.steps
             else:
                 self.on_batch(batch.metrics)
-        self._learning = None
+        self._learning, self._learning_imagined = None, []
         self.counts.learner_idle_s += report.idle_s
         self.latest = report
         return report
@@ -384,7 +439,24 @@ class Coordinator:
             return
         for answer in self.pool.take():
             self._note_lag(answer.published_at)
-            self._imagined.append(answer.reference)
+            self._imagined.append(answer)
+
+    def _wait_and_note(self, deadline: float) -> None:
+        """Waits, and notes who was at work meanwhile and whom the learner waited for."""
+        began = time.perf_counter()
+        self._wait(deadline)
+        seconds = time.perf_counter() - began
+        at_rest = self._learning is None
+        self._load.seconds += seconds
+        self._load.busy_s += seconds * len({opened.collector for opened in self._open.values()})
+        # Where the lag holds collectors back, more of them would only wait too.
+        if at_rest and self._held_by is None:
+            self._load.waited_s += seconds
+        if self.pool is not None:
+            self.pool.load.seconds += seconds
+            self.pool.load.busy_s += seconds * self.pool.num_busy
+            if at_rest and self._held_by == "pool":
+                self.pool.load.waited_s += seconds
 
     def _wait(self, deadline: float) -> None:
         """Until any request is answered."""

@@ -62,7 +62,8 @@ class LearnerCore:
 
     Args:
         agent: what learns.
-        num_rollout_workers: into how many parts a rollout request is cut; 0: imagine inline.
+        num_rollout_workers: into how many parts a rollout request is cut, unless a turn says
+            otherwise; 0: imagine inline.
     """
 
     def __init__(self, agent: Agent, num_rollout_workers: int = 0) -> None:
@@ -122,16 +123,24 @@ class LearnerCore:
         """The partition that is logged to, once it has rows."""
         return self.log.partition if self.log is not None else None
 
-    def turn(self, real: list[ray.ObjectRef], synthetic: list[ray.ObjectRef]) -> TurnReport:
+    def turn(
+        self,
+        real: list[ray.ObjectRef],
+        synthetic: list[ray.ObjectRef],
+        rollout_parts: int | None = None,
+    ) -> TurnReport:
         """Ingests, fits and imagines what is due, makes the updates that are due, publishes.
 
         Args:
             real: references to record batches of real transitions.
             synthetic: references to record batches of imagined transitions.
+            rollout_parts: into how many parts a rollout request is cut from now on.
 
         Raises:
             ValueError: the environment gave values that cannot be learned from.
         """
+        if rollout_parts is not None:
+            self.num_rollout_workers = rollout_parts
         clock = _Clock()
         idle = clock.start - self._ended_at
         agent = self.agent

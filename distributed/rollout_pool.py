@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
+from distributed.elasticity import ElasticActors, Load
 from distributed.rollout_worker import RolloutWorker
 from mnm import Settings, TaskSpaces
 from mnm.terminations import TerminationFunction
@@ -25,11 +26,13 @@ class Imagined:
         reference: to a record batch of imagined transitions.
         rows: in it.
         published_at: real steps the learner had ingested when it published the weights used.
+        worker: that answered, in whose memory the batch lies.
     """
 
     reference: ray.ObjectRef
     rows: int
     published_at: int
+    worker: int
 
 
 @dataclass
@@ -41,16 +44,17 @@ class _Job:
 
 
 class RolloutPool:
-    """A fixed number of `RolloutWorker` actors under Ray's fault-tolerant manager.
+    """`RolloutWorker` actors under Ray's fault-tolerant manager.
 
     Args:
         config: RLlib's algorithm config, handed to the workers.
-        size: number of workers.
+        size: number of workers that are reserved.
         spaces: of the task.
         settings: of the algorithm.
         termination: known termination of the task, or None.
         first_bundle: of the current placement group; worker i sits in bundle `first_bundle + i`.
         num_gpus: of each worker; with any, it imagines on the GPU.
+        max_size: number of workers that there may be; None: as many as are reserved.
     """
 
     def __init__(
@@ -62,21 +66,39 @@ class RolloutPool:
         termination: TerminationFunction | None,
         first_bundle: int = 0,
         num_gpus: float = 0.0,
+        max_size: int | None = None,
     ) -> None:
         grouped = ray.util.get_current_placement_group() is not None
         actor = ray.remote(num_cpus=1, num_gpus=num_gpus, max_restarts=-1)(RolloutWorker)
-        device = "cuda" if num_gpus else "cpu"
+        arguments = (config, spaces, settings, termination, "cuda" if num_gpus else "cpu")
         self.manager = FaultTolerantActorManager(
             [
                 actor.options(
                     placement_group_bundle_index=first_bundle + index if grouped else -1
-                ).remote(config, spaces, settings, termination, device)
+                ).remote(*arguments)
                 for index in range(size)
             ],
             max_remote_requests_in_flight_per_actor=1,
         )
+        outside = actor.options(scheduling_strategy="DEFAULT", max_restarts=0)
+        self.elastic = (
+            ElasticActors(self.manager, lambda number: outside.remote(*arguments), max_size)
+            if max_size is not None
+            else None
+        )
+        self.load = Load()  # since the pool last adapted to it
         self._waiting: deque[_Job] = deque()
         self._running: dict[int, _Job] = {}
+
+    @property
+    def size(self) -> int:
+        """Workers that requests are cut for."""
+        return self.manager.num_actors() if self.elastic is None else self.elastic.num_serving
+
+    @property
+    def num_busy(self) -> int:
+        """Workers with a request."""
+        return len(self._running)
 
     @property
     def published_at(self) -> list[int]:
@@ -94,6 +116,8 @@ class RolloutPool:
         Requests still waiting from before are dropped: the newer ones ask for the same thing with
         newer weights.
         """
+        self.load.asked += len(requests)
+        self.load.dropped += len(self._waiting)
         self._waiting = deque(_Job(weights, request, published_at) for request in requests)
         self.dispatch()
 
@@ -102,7 +126,7 @@ class RolloutPool:
         for index in self.manager.healthy_actor_ids():
             if not self._waiting:
                 return
-            if index in self._running:
+            if index in self._running or (self.elastic and index in self.elastic.retiring):
                 continue
             job = self._waiting.popleft()
             sent = self.manager.foreach_actor_async(
@@ -126,7 +150,7 @@ class RolloutPool:
                 continue
             if result.ok:
                 (reference,), rows = result.get()
-                answers.append(Imagined(reference, rows, job.published_at))
+                answers.append(Imagined(reference, rows, job.published_at, result.actor_id))
             else:
                 self._waiting.appendleft(job)
         self.dispatch()
@@ -144,6 +168,22 @@ class RolloutPool:
                 ray.kill(self.manager.actors()[index], no_restart=False)
         return len(self.manager.probe_unhealthy_actors(timeout_seconds=0.1, mark_healthy=True))
 
+    def adapt(self, undelivered: set[int]) -> None:
+        """Grows or shrinks as the load asks for.
+
+        Args:
+            undelivered: workers whose answers the learner does not have yet.
+        """
+        load, self.load = self.load, Load()
+        if self.elastic is None:
+            return
+        self.elastic.adapt(load, undelivered | self._running.keys())
+        for index in self._running.keys() - set(self.manager.actor_ids()):
+            self._waiting.appendleft(self._running.pop(index))
+        self.dispatch()
+
     def stop(self) -> None:
         """Ends the workers."""
+        if self.elastic is not None:
+            self.elastic.stop()
         self.manager.clear()

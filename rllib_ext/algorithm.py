@@ -26,6 +26,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME as SAMPLED
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from distributed.coordinator import Coordinator, Pace
+from distributed.elasticity import ElasticActors
 from distributed.learner_core import TurnReport
 from distributed.rollout_pool import RolloutPool
 from distributed.storage import resolve
@@ -38,6 +39,7 @@ from rllib_ext.checkpoint_files import (
     write_task_file,
 )
 from rllib_ext.config import MnMConfig
+from rllib_ext.elastic import start_env_runner_outside
 from rllib_ext.environments import env_name, probe_spaces, resolve_termination, task_spaces
 from rllib_ext.sample_metrics import NO_EPISODES, NO_FAILURES, NO_RETURNS, SampleMetrics
 from rllib_ext.stop_request import StopAsked
@@ -112,6 +114,7 @@ class MnM(Algorithm):
                 request_timeout_s=config.sample_timeout_s,
             ),
             on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
+            elastic=self._elastic_runners(),
         )
 
     def training_step(self) -> None:
@@ -120,6 +123,7 @@ class MnM(Algorithm):
             self._train_offline()
         else:
             report = self.coordinator.turn()
+            self.coordinator.adapt()
             self.coordinator.probe()
             if report is not None:
                 self._log_report(report)
@@ -345,6 +349,9 @@ class MnM(Algorithm):
     def cleanup(self) -> None:
         """Ends all actors."""
         self._close_learner()
+        coordinator = vars(self).get("coordinator")
+        if coordinator is not None and coordinator.elastic is not None:
+            coordinator.elastic.stop()
         pool = getattr(self, "pool", None)
         if pool is not None:
             pool.stop()
@@ -396,6 +403,15 @@ class MnM(Algorithm):
             resolve_termination(config),
             first,
             config.num_gpus_per_rollout_worker,
+            config.max_num_rollout_workers,
+        )
+
+    def _elastic_runners(self) -> ElasticActors | None:
+        group, most = self.env_runner_group, self.config.max_num_env_runners
+        if most is None:
+            return None
+        return ElasticActors(
+            group._worker_manager, lambda index: start_env_runner_outside(group, index), most
         )
 
     def _log_report(self, report: TurnReport) -> None:
@@ -422,6 +438,7 @@ class MnM(Algorithm):
             "updates_to_data_ratio": report.updates / learned_steps if learned_steps > 0 else 0.0,
             "weights_version": report.version,
             **asdict(self.coordinator.counts),
+            **self.coordinator.actor_counts(),
         }
         for name, value in totals.items():
             log(name, value, reduce="item")

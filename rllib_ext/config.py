@@ -14,6 +14,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from distributed.coordinator import REQUESTS_PER_COLLECTOR
 from mnm import Settings
 from mnm.settings import Algorithm, Bound, RewardTransformName
+from rllib_ext.elastic import ElasticConfig
 from rllib_ext.env_runner import MnMEnvRunner
 from rllib_ext.environments import resolve_termination
 from rllib_ext.learner import MnMLearner
@@ -44,7 +45,7 @@ CONFIG_CLASS = "class"  # what RLlib adds to a config that it turns into a dict
 TUNE_PREFIX = "__"  # of what Tune adds for itself to the dict of a trial
 
 
-class MnMConfig(OfflineDataConfig):
+class MnMConfig(OfflineDataConfig, ElasticConfig):
     """Configures MnM, MnM-approx, MBPO or SAC, one learner with four settings.
 
     .. code-block:: python
@@ -66,9 +67,6 @@ class MnMConfig(OfflineDataConfig):
     as `mnm train` does; only then does collecting overlap with learning, and no row passes through
     the driver.
     """
-
-    # RLlib's base class has a retired property of this name; a plain attribute takes its place.
-    num_rollout_workers: int = 0
 
     def __init__(self, algo_class: type | None = None) -> None:
         if algo_class is None:
@@ -150,6 +148,7 @@ class MnMConfig(OfflineDataConfig):
         bound_horizon: int = NotProvided,
         bound_rollouts: int = NotProvided,
         num_rollout_workers: int = NotProvided,
+        max_num_rollout_workers: int | None = NotProvided,
         num_gpus_per_rollout_worker: float = NotProvided,
         max_weight_lag: int | str = NotProvided,
         termination: Callable[..., Any] | str = NotProvided,
@@ -225,6 +224,9 @@ class MnMConfig(OfflineDataConfig):
             bound_rollouts: Trajectories imagined for that estimate.
             num_rollout_workers: Ray actors that imagine; 0: the learner imagines inline, by the
                 same function. Counted in the trial's resource request.
+            max_num_rollout_workers: Those that there may be while they are too slow for the
+                learner; the ones beyond `num_rollout_workers` are not reserved and come and go with
+                the cluster. None: always `num_rollout_workers`.
             num_gpus_per_rollout_worker: GPU share of each; with any it imagines there.
             max_weight_lag: Real steps; no weights older than this are acted or imagined with.
                 "auto": 250, or six rounds of all runners if that is more.
@@ -292,9 +294,9 @@ class MnMConfig(OfflineDataConfig):
         return int(self.max_weight_lag)
 
     def steps_per_round(self) -> int:
-        """Real steps that all runners make in one request each."""
+        """Real steps that all runners make in one request each, as many as there may be."""
         per_runner = int(self.rollout_fragment_length) * self.num_envs_per_env_runner
-        return per_runner * max(1, self.num_env_runners)
+        return per_runner * max(1, self.num_env_runners, self.max_num_env_runners or 0)
 
     def validate(self) -> None:
         """Checks the whole config.
@@ -338,6 +340,7 @@ class MnMConfig(OfflineDataConfig):
             _refuse("MnM runs on RLlib's new API stack only: leave api_stack() alone.")
         self._refuse_what_would_be_ignored()
         self.check_offline_data()
+        self.check_elastic()
         given_lag = self.max_weight_lag
         if given_lag != "auto" and (not isinstance(given_lag, int) or isinstance(given_lag, bool)):
             _refuse(f"max_weight_lag={given_lag!r} is not valid: use 'auto' or a number of steps.")
@@ -411,6 +414,7 @@ def _refuse(message: str) -> None:
 
 OWN_NAMES = (
     "num_rollout_workers",
+    "max_num_rollout_workers",
     "num_gpus_per_rollout_worker",
     "max_weight_lag",
     "termination",

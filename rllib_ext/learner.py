@@ -57,9 +57,14 @@ class MnMLearner(TorchLearner):
         self.core = LearnerCore(agent, self.config.num_rollout_workers)
         self._replay_files = ReplayFiles()
 
-    def turn(self, real: list[ray.ObjectRef], synthetic: list[ray.ObjectRef]) -> TurnReport:
+    def turn(
+        self,
+        real: list[ray.ObjectRef],
+        synthetic: list[ray.ObjectRef],
+        rollout_parts: int | None = None,
+    ) -> TurnReport:
         """See `LearnerCore.turn`."""
-        report = self.core.turn(real, synthetic)
+        report = self.core.turn(real, synthetic, rollout_parts)
         self._weights_seq_no = report.version
         return report
 

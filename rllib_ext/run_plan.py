@@ -20,7 +20,15 @@ from rllib_ext.ray_session import first_line
 PLAN_FILE = "run.json"
 FINAL_EPISODES = 10
 # What may change when a run goes on; all else would make it another run.
-RESUMABLE = ("steps", "num_env_runners", "num_rollout_workers", "num_gpus", "stop_return")
+RESUMABLE = (
+    "steps",
+    "num_env_runners",
+    "num_rollout_workers",
+    "max_env_runners",
+    "max_rollout_workers",
+    "num_gpus",
+    "stop_return",
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class RunPlan:
         steps: real environment steps in all.
         num_env_runners: actors that collect.
         num_rollout_workers: actors that imagine.
+        max_env_runners: that there may be; None: always `num_env_runners`.
+        max_rollout_workers: that there may be; None: always `num_rollout_workers`.
         num_gpus: of the learner.
         seed: of everything.
         evaluation_interval: real steps between two evaluations.
@@ -51,6 +61,8 @@ class RunPlan:
     steps: int
     num_env_runners: int
     num_rollout_workers: int
+    max_env_runners: int | None = None
+    max_rollout_workers: int | None = None
     num_gpus: float = 0.0
     seed: int = 0
     evaluation_interval: int = 250
@@ -119,13 +131,17 @@ class RunPlan:
             config = (
                 MnMConfig()
                 .environment(self.env)
-                .env_runners(num_env_runners=self.num_env_runners)
+                .env_runners(
+                    num_env_runners=self.num_env_runners,
+                    max_num_env_runners=self.max_env_runners,
+                )
                 .learners(num_learners=0 if local else 1, num_gpus_per_learner=self.num_gpus)
                 .training(
                     **{
                         **self.settings,
                         "algo": self.algo,
                         "num_rollout_workers": self.num_rollout_workers,
+                        "max_num_rollout_workers": self.max_rollout_workers,
                     }
                 )
                 .evaluation(evaluation_interval=1, evaluation_duration=FINAL_EPISODES)

@@ -62,6 +62,13 @@ def train(
             help="Ray actors that imagine; 0: in the learner. Default: 1 where there is a model."
         ),
     ] = None,
+    max_env_runners: Annotated[
+        int | None,
+        typer.Option(help="Runners that there may be while the learner waits for real steps."),
+    ] = None,
+    max_rollout_workers: Annotated[
+        int | None, typer.Option(help="Workers that there may be while they are too slow.")
+    ] = None,
     num_gpus: Annotated[float, typer.Option(help="GPUs of the learner.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of weights, environments and all sampling.")] = 0,
     stop_return: Annotated[
@@ -134,6 +141,8 @@ def train(
         ("evaluation_interval", 1),
         ("num_env_runners", 0),
         ("num_rollout_workers", 0),
+        ("max_env_runners", 0),
+        ("max_rollout_workers", 0),
         ("num_gpus", 0),
         ("seed", 0),
         ("offline_updates", 0),
@@ -204,9 +213,10 @@ def new_plan(options: dict[str, Any]) -> RunPlan:
         **(read_settings_file(options["config"]) if options["config"] else {}),
         **parse_assignments(options["set_"] or []),
     }
-    for name in ("algo", "num_rollout_workers"):
+    for name in ("algo", "num_rollout_workers", "max_num_rollout_workers"):
         if name in settings:
-            raise UserError(f"{name} is not a setting here: use --{name.replace('_', '-')}.")
+            option = name.replace("max_num", "max").replace("_", "-")
+            raise UserError(f"{name} is not a setting here: use --{option}.")
     workers = options["num_rollout_workers"]
     interval = options["evaluation_interval"]
     return RunPlan(
@@ -222,6 +232,8 @@ def new_plan(options: dict[str, Any]) -> RunPlan:
                 "algo",
                 "steps",
                 "num_env_runners",
+                "max_env_runners",
+                "max_rollout_workers",
                 "num_gpus",
                 "seed",
                 "stop_return",

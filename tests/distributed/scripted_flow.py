@@ -13,6 +13,7 @@ from typing import Any
 from ray.exceptions import RayActorError
 
 from distributed.coordinator import Coordinator, Pace
+from distributed.elasticity import Load
 from distributed.learner_core import TurnReport
 from distributed.rollout_pool import RolloutPool
 
@@ -69,12 +70,25 @@ class ScriptedManager:
     def num_actors(self) -> int:
         return len(self.ids)
 
+    def num_healthy_actors(self) -> int:
+        return len(self.healthy_actor_ids())
+
     def actor_ids(self) -> list[int]:
-        return self.ids
+        return list(self.ids)
 
     def actors(self) -> dict[int, int]:
         """In the place of handles, the numbers."""
         return {index: index for index in self.ids}
+
+    def add_actors(self, actors: list[Any]) -> None:
+        self.ids.extend(max(self.ids) + 1 + place for place in range(len(actors)))
+
+    def remove_actor(self, index: int) -> int:
+        self.ids.remove(index)
+        self.unhealthy.discard(index)
+        self.open = [request for request in self.open if request.actor_id != index]
+        self._answers = [answer for answer in self._answers if answer.actor_id != index]
+        return index
 
     def healthy_actor_ids(self) -> list[int]:
         return [index for index in self.ids if index not in self.unhealthy]
@@ -126,6 +140,22 @@ class ScriptedManager:
         """Another caller notices the death first: the open requests vanish without an answer."""
         self.open = [request for request in self.open if request.actor_id != index]
         self.unhealthy.add(index)
+
+
+class ScriptedRule:
+    """In the place of `SizeRule`: says what a test wants."""
+
+    def __init__(self) -> None:
+        self.change = 0
+
+    def forget(self) -> None:
+        pass
+
+    def decide(self, load: Load, serving: int, pending: int) -> int:
+        change, self.change = self.change, 0
+        if change > 0:
+            return int(pending == 0 and serving < 3)
+        return change if serving + pending > 1 else 0
 
 
 @dataclass
@@ -211,7 +241,7 @@ class Flow:
             self.finish_turn(request)
         else:
             self.ages.append(self.returned + self.steps_open - request.arguments["weights"][2])
-            self.workers.complete(request, ([f"imagined-{len(self.ages)}"], 5))
+            self.workers.complete(request, ([f"imagined-{request.actor_id}-{len(self.ages)}"], 5))
 
     def finish_collect(self, request: Request, steps: int) -> None:
         policy = request.arguments["policy"]
@@ -225,7 +255,9 @@ class Flow:
     def finish_turn(self, request: Request) -> None:
         self.learner.complete(request, self.report(**request.arguments))
 
-    def report(self, real: list[str], synthetic: list[str]) -> TurnReport:
+    def report(
+        self, real: list[str], synthetic: list[str], rollout_parts: int | None = None
+    ) -> TurnReport:
         """What the learner says after a turn."""
         self.batches_of_turns.append(real)
         self.synthetic_of_turns.append(synthetic)
@@ -239,7 +271,8 @@ class Flow:
         requests: list[Any] = []
         if self.num_workers and self.ingested >= self._next_rollout:
             self._next_rollout = self.ingested + self.rollouts_every
-            requests = [f"request-{self.version}-{part}" for part in range(self.num_workers)]
+            parts = rollout_parts or self.num_workers
+            requests = [f"request-{self.version}-{part}" for part in range(parts)]
         return TurnReport(
             version=self.version,
             env_steps=self.ingested,
@@ -259,6 +292,7 @@ class Flow:
         try:
             for _ in range(turns):
                 reports += self.coordinator.turn() is not None
+                self.coordinator.adapt()
         except ScriptOver:
             pass
         return reports
@@ -272,6 +306,8 @@ class ScriptedPool(RolloutPool):
 
     def __init__(self, manager: Any) -> None:
         self.manager = manager
+        self.elastic = None
+        self.load = Load()
         self._waiting = deque()
         self._running = {}
 

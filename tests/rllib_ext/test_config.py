@@ -96,6 +96,8 @@ def plain() -> MnMConfig:
     return MnMConfig().environment(LINE)
 
 
+MOST = "max_num_env_runners"
+
 REFUSALS: dict[str, tuple[Any, str]] = {
     "no environment": (lambda: MnMConfig(), r"No environment is set: call \.environment"),
     "env-to-module connector": (
@@ -154,6 +156,26 @@ REFUSALS: dict[str, tuple[Any, str]] = {
     "negative rollout workers": (
         lambda: plain().training(num_rollout_workers=-1),
         "num_rollout_workers=-1 is not valid: use 0 or more",
+    ),
+    "fewer runners at the most than reserved": (
+        lambda: plain().learners(num_learners=1).env_runners(num_env_runners=2, **{MOST: 1}),
+        "max_num_env_runners=1 is not valid: use num_env_runners=2 or more",
+    ),
+    "half a runner at the most": (
+        lambda: plain().learners(num_learners=1).env_runners(num_env_runners=1, **{MOST: 1.5}),
+        "max_num_env_runners=1.5 is not valid",
+    ),
+    "runners beside none": (
+        lambda: plain().learners(num_learners=1).env_runners(num_env_runners=0, **{MOST: 2}),
+        "max_num_env_runners=2 needs an actor to grow from: set num_env_runners=1",
+    ),
+    "more runners without a learner of its own": (
+        lambda: plain().env_runners(num_env_runners=1, **{MOST: 2}),
+        r"max_num_env_runners=2 needs a learner of its own.* \.learners\(num_learners=1\)",
+    ),
+    "fewer rollout workers at the most than reserved": (
+        lambda: plain().training(num_rollout_workers=2, max_num_rollout_workers=1),
+        "max_num_rollout_workers=1 is not valid: use num_rollout_workers=2 or more",
     ),
     "half a rollout worker": (
         lambda: plain().training(num_rollout_workers=0.5),
@@ -240,6 +262,21 @@ def test_the_automatic_lag_gives_all_runners_six_rounds(
         num_env_runners=runners, num_envs_per_env_runner=envs, rollout_fragment_length=fragment
     )
     assert config.resolved_max_weight_lag() == lag
+
+
+def test_the_automatic_lag_counts_the_runners_that_may_come() -> None:
+    config = plain().learners(num_learners=1).env_runners(num_env_runners=1, **{MOST: 12})
+    assert config.resolved_max_weight_lag() == 720
+    with pytest.raises(ValueError, match="less than the 120 steps"):
+        config.copy().training(max_weight_lag=60).validate()
+
+
+def test_only_the_reserved_actors_are_in_the_resource_request() -> None:
+    config = plain().learners(num_learners=1).env_runners(num_env_runners=2)
+    config.training(num_rollout_workers=1)
+    reserved = MnM.default_resource_request(config)
+    config.env_runners(**{MOST: 5}).training(max_num_rollout_workers=3).validate()
+    assert MnM.default_resource_request(config) == reserved
 
 
 def test_a_termination_path_and_a_function_are_taken() -> None:

@@ -52,6 +52,14 @@ def test_a_config_has_what_was_asked_for(tmp_path: Path) -> None:
     assert config.output_run == "run-1"
 
 
+def test_the_numbers_of_actors_may_grow() -> None:
+    assert config_of().max_num_env_runners is None
+    config = config_of(max_env_runners=4, max_rollout_workers=3)
+    assert (config.max_num_env_runners, config.max_num_rollout_workers) == (4, 3)
+    with pytest.raises(UserError, match="max_num_env_runners=1 is not valid"):
+        config_of(max_env_runners=1)
+
+
 def test_an_unknown_setting_is_named_with_its_neighbours() -> None:
     with pytest.raises(UserError, match=r"Unknown setting 'gama': .*did you mean gamma"):
         config_of(settings={"gama": 0.9})
@@ -91,6 +99,8 @@ def test_steps_actors_and_the_stop_may_change_on_resuming() -> None:
         "steps": 200,
         "num_env_runners": 1,
         "num_rollout_workers": 2,
+        "max_env_runners": 4,
+        "max_rollout_workers": 3,
         "num_gpus": 0.5,
         "stop_return": 3.0,
     }
