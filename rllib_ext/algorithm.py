@@ -69,7 +69,7 @@ class MnM(Algorithm):
     def setup(self, config: MnMConfig) -> None:
         """Builds the pool, then RLlib's runners and learner, and publishes the first weights."""
         spaces = probe_spaces(config)
-        _warn_if_too_large(config)
+        _warn_if_too_large(self.default_resource_request(config))
         # Before RLlib's own actors: its learner takes any free bundle of the placement group.
         self.pool = self._build_pool(config, spaces)
         super().setup(config)
@@ -140,6 +140,13 @@ class MnM(Algorithm):
             due = (self.iteration + 1) % interval == 0
             result["bound"] = self._estimate_bound() if due else dict(NO_ESTIMATE)
         return result
+
+    def restore_env_runners(self, env_runner_group: Any) -> list[int]:
+        """RLlib's; collectors that come back are counted."""
+        restored = super().restore_env_runners(env_runner_group)
+        if env_runner_group is self.env_runner_group:
+            self.coordinator.counts.worker_restarts += len(restored)
+        return restored
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """RLlib's evaluation.
@@ -371,15 +378,15 @@ def _complete(result: dict[str, Any], missing: dict[str, float]) -> None:
     result[ENV_RUNNER_RESULTS] = {**missing, **result.get(ENV_RUNNER_RESULTS, {})}
 
 
-def _warn_if_too_large(config: MnMConfig) -> None:
+def _warn_if_too_large(request: PlacementGroupFactory) -> None:
     """Says so where Ray has too few CPUs for the actors: they would wait for ever without a word.
 
     Under Tune the placement group has seen to it.
     """
     if ray.util.get_current_placement_group() is not None:
         return
-    bundles = MnM.default_resource_request(config).bundles[1:]  # the first is this process
-    needed = sum(bundle.get("CPU", 0) for bundle in bundles)
+    # The first bundle is this process.
+    needed = sum(bundle.get("CPU", 0) for bundle in request.bundles[1:])
     there = ray.cluster_resources().get("CPU", 0)
     if needed > there:
         logger.warning(
