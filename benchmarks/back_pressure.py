@@ -104,7 +104,7 @@ def rows(quick: bool) -> list[Row]:
         updates_to_data_ratio=0.05,
         num_random_steps=100,
         replay_capacity=1_000,
-    ).training(learner_class=SlowLearner)
+    ).learners(learner_class=SlowLearner)
     with local_ray(num_cpus=4):
         live = Live(config)
         live.train_seconds(warm_up)

@@ -23,7 +23,7 @@ from ray.rllib.utils.metrics import (
 )
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
-from distributed.coordinator import Coordinator, Pace
+from distributed.coordinator import LEARNER_GONE, Coordinator, Pace
 from distributed.learner_core import TurnReport
 from distributed.rollout_pool import RolloutPool
 from distributed.storage import resolve
@@ -205,11 +205,13 @@ class MnM(Algorithm):
 
         Raises:
             ValueError: what the learner raised.
+            RuntimeError: its process is gone.
         """
-        (result,) = self.learner_group.foreach_learner(question)
-        if not result.ok:
-            raise result.get()
-        return result.get()
+        for result in self.learner_group.foreach_learner(question):
+            if not result.ok:
+                raise result.get()
+            return result.get()
+        raise RuntimeError(LEARNER_GONE)
 
     def _estimate_bound(self) -> dict[str, float]:
         """The bound and the log return of the present policy; NaN while no model is fitted."""
@@ -231,10 +233,9 @@ class MnM(Algorithm):
         )
         # In a list, so that it stays a reference: the learner may be a version ahead.
         policy = [published.policy]
-        (samples,) = self.learner_group.foreach_learner(
+        imagined, real, horizon = self._ask_learner(
             lambda learner: learner.bound_samples(episodes, policy)
         )
-        imagined, real, horizon = samples.get()
         return bound_summary(imagined, real, horizon, seed=self.iteration)
 
     def _send_published_policy(self, *args: Any, **kwargs: Any) -> None:
@@ -324,8 +325,7 @@ class MnM(Algorithm):
 
     def _raise_learner_error(self) -> None:
         """RLlib drops what a remote learner raises while it saves or restores; we do not."""
-        (result,) = self.learner_group.foreach_learner(lambda learner: learner.pop_error())
-        error = result.get()
+        error = self._ask_learner(lambda learner: learner.pop_error())
         if error is not None:
             raise ValueError(error)
 
