@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ray.rllib.utils.metrics import (
     LEARNER_RESULTS,
     NUM_ENV_STEPS_TRAINED_LIFETIME,
 )
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME as SAMPLED
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from distributed.coordinator import LEARNER_GONE, Coordinator, Pace
@@ -38,6 +40,7 @@ from rllib_ext.checkpoint_files import (
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces, resolve_termination, task_spaces
 from rllib_ext.sample_metrics import NO_EPISODES, NO_RETURNS
+from rllib_ext.stop_request import StopAsked
 
 logger = logging.getLogger(__name__)
 
@@ -72,29 +75,16 @@ class MnM(Algorithm):
         _warn_if_too_large(self.default_resource_request(config))
         # Before RLlib's own actors: its learner takes any free bundle of the placement group.
         self.pool = self._build_pool(config, spaces)
-        super().setup(config)
-        runners, learners = self.env_runner_group, self.learner_group
-        envs = config.num_envs_per_env_runner
-        self.coordinator = Coordinator(
-            collectors=runners._worker_manager,
-            local_collector=runners.local_env_runner,
-            learner=learners._worker_manager,
-            local_learner=learners._learner if learners.is_local else None,
-            pool=self.pool,
-            pace=Pace(
-                vector_steps=config.rollout_fragment_length,
-                steps_per_request=config.rollout_fragment_length * envs,
-                num_random_steps=config.settings().num_random_steps,
-                max_weight_lag=config.resolved_max_weight_lag(),
-                request_timeout_s=config.sample_timeout_s,
-            ),
-            on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
-        )
+        # All names from the start: Tune's progress.csv takes its columns from the first result.
+        self._statistics = dict.fromkeys(statistics(config.settings()), math.nan)
+        self._stop_asked = StopAsked()
+        super().setup(config)  # its callback on_algorithm_init may restore a checkpoint
         if config.output is not None:
             folder, rows = config.output, config.output_max_rows_per_file
             run = config.output_run or Path(self.logdir).name  # under Tune the trial's folder
-            self._ask_learner(lambda learner: learner.core.log_transitions(folder, run, rows))
-        self._logged_env_steps = self.coordinator.start().env_steps
+            self._ask_learner(lambda learner: learner.log_transitions(folder, run, rows))
+        if self.coordinator.latest is None:
+            self._logged_env_steps = self.coordinator.start().env_steps
         if self.eval_env_runner_group is not None:
             # RLlib's own would ask the learner, and wait until its turn is over.
             self.eval_env_runner_group.sync_weights = self._send_published_policy
@@ -102,30 +92,55 @@ class MnM(Algorithm):
             (config.min_sample_timesteps_per_iteration or 0)
             * (config.settings().updates_to_data_ratio or 1.0)
         )
-        # All names from the start: Tune's progress.csv takes its columns from the first result.
-        self._statistics = dict.fromkeys(statistics(config.settings()), math.nan)
+
+    @cached_property
+    def coordinator(self) -> Coordinator:
+        """Keeps the actors at work; RLlib's groups of them are there when it is first asked for."""
+        config, runners, learners = self.config, self.env_runner_group, self.learner_group
+        return Coordinator(
+            collectors=runners._worker_manager,
+            local_collector=runners.local_env_runner,
+            learner=learners._worker_manager,
+            local_learner=learners._learner if learners.is_local else None,
+            pool=self.pool,
+            pace=Pace(
+                vector_steps=config.rollout_fragment_length,
+                steps_per_request=config.rollout_fragment_length * config.num_envs_per_env_runner,
+                num_random_steps=config.settings().num_random_steps,
+                max_weight_lag=config.resolved_max_weight_lag(),
+                request_timeout_s=config.sample_timeout_s,
+            ),
+            on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
+        )
 
     def training_step(self) -> None:
         """One turn of the wheel: see `distributed.coordinator`; before it, what is offline."""
         if self._offline_is_due:
             self._train_offline()
-            return
-        report = self.coordinator.turn()
-        self.coordinator.probe()
-        if report is not None:
-            self._log_report(report)
+        else:
+            report = self.coordinator.turn()
+            self.coordinator.probe()
+            if report is not None:
+                self._log_report(report)
+        if self._stop_asked():
+            self._end_iteration()
 
     def step(self) -> dict[str, Any]:
         """One iteration; with an evaluation it brings the live estimate of the bound.
 
-        While offline updates are to be made, an iteration makes as many as it would between real
-        steps, and no step.
+        It ends at the first turn past a multiple of `min_sample_timesteps_per_iteration` real
+        steps, so that what goes beyond does not add up; or once the run is asked to stop, and then
+        there is no evaluation. While offline updates are to be made, an iteration makes as many as
+        it would between real steps, and no step.
         """
         config = self.config
+        self.config = config.copy(copy_frozen=False)
+        interval = config.min_sample_timesteps_per_iteration or 0
         if self._offline_is_due and config.offline_updates:
-            self.config = config.copy(copy_frozen=False)
-            self.config.min_sample_timesteps_per_iteration = 0
-            self.config.min_train_timesteps_per_iteration = 0
+            self._end_iteration()
+        elif interval:
+            past = int(self.metrics.peek((ENV_RUNNER_RESULTS, SAMPLED), default=0)) % interval
+            self.config.min_sample_timesteps_per_iteration = interval - past
         try:
             result = super().step()
         finally:
@@ -137,7 +152,7 @@ class MnM(Algorithm):
         if interval:
             _complete(result.setdefault(EVALUATION_RESULTS, {}), NO_RETURNS)
         if interval and self.config.settings().has_classifier:
-            due = (self.iteration + 1) % interval == 0
+            due = (self.iteration + 1) % interval == 0 and not self._stop_asked()
             result["bound"] = self._estimate_bound() if due else dict(NO_ESTIMATE)
         return result
 
@@ -148,12 +163,19 @@ class MnM(Algorithm):
             self.coordinator.counts.worker_restarts += len(restored)
         return restored
 
+    def _end_iteration(self) -> None:
+        """Has the present iteration end after this turn."""
+        self.config.min_sample_timesteps_per_iteration = 0
+        self.config.min_train_timesteps_per_iteration = 0
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's evaluation.
+        """RLlib's evaluation; nothing where the run was asked to stop.
 
         Raises:
             ValueError: there is no environment to evaluate on in this process.
         """
+        if self._stop_asked():
+            return {}
         if self.eval_env_runner_group is None and self.env_runner.env is None:
             raise ValueError(
                 "With remote environment runners an evaluation needs runners of its own: set "
@@ -236,7 +258,7 @@ class MnM(Algorithm):
         imagined, real, horizon = self._ask_learner(
             lambda learner: learner.bound_samples(episodes, policy)
         )
-        return bound_summary(imagined, real, horizon, seed=self.iteration)
+        return bound_summary(imagined, real, horizon, seed=published.env_steps)
 
     def _send_published_policy(self, *args: Any, **kwargs: Any) -> None:
         """Has the evaluation's runners act with the newest published weights.
@@ -271,7 +293,12 @@ class MnM(Algorithm):
             remove_task_file(filesystem, path)
         path = super().save_to_path(path, filesystem=filesystem, **kwargs)
         self._raise_learner_error()
-        write_task_file(*resolve(path, filesystem), self._task())
+        progress = {
+            "training_iteration": self.iteration,
+            "env_steps": self._logged_env_steps,
+            "time_total_s": self._time_total,
+        }
+        write_task_file(*resolve(path, filesystem), {**self._task(), **progress})
         return path
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:

@@ -9,7 +9,18 @@ from pyarrow import fs
 
 from distributed.storage import file_sizes, read_file, write_file
 
-TASK_FILE = "task.json"  # {"env", "env_config", "algo", sizes of networks, "files": {path: bytes}}
+# {"env", "env_config", "algo", sizes of networks, "training_iteration", "env_steps",
+#  "time_total_s", "files": {path: bytes}}
+TASK_FILE = "task.json"
+TASK_NAMES = (
+    "env",
+    "env_config",
+    "algo",
+    "training_iteration",
+    "env_steps",
+    "time_total_s",
+    "files",
+)
 LEARNER_FOLDER = "learner_group/learner"
 AGENT_FILE = "agent.pt"  # of the learner: tensors and plain values, loads with weights_only=True
 REPLAY_FOLDER = "replay"  # of the learner: Parquet parts and their manifest
@@ -43,7 +54,7 @@ def read_task_file(filesystem: fs.FileSystem, folder: str) -> dict[str, Any]:
     """
     try:
         task = json.loads(read_file(filesystem, f"{folder}/{TASK_FILE}"))
-        return {**task, **{name: task[name] for name in ("env", "env_config", "algo", "files")}}
+        return {**task, **{name: task[name] for name in TASK_NAMES}}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"The checkpoint {folder} is damaged: {TASK_FILE} cannot be read ({error!r})."

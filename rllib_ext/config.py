@@ -37,6 +37,9 @@ REFUSED_HOOKS = (
     "_module_to_env_connector",
     "_learner_connector",
 )
+# Of all runners, in max_weight_lag="auto". A request waits for one round, runs for another, while
+# two more are sent; the rest is for the learner's own turn.
+ROUNDS_OF_LAG = 6
 CONFIG_CLASS = "class"  # what RLlib adds to a config that it turns into a dict
 TUNE_PREFIX = "__"  # of what Tune adds for itself to the dict of a trial
 
@@ -223,7 +226,7 @@ class MnMConfig(OfflineDataConfig):
                 same function. Counted in the trial's resource request.
             num_gpus_per_rollout_worker: GPU share of each; with any it imagines there.
             max_weight_lag: Real steps; no weights older than this are acted or imagined with.
-                "auto": 250, or four rounds of all runners if that is more.
+                "auto": 250, or six rounds of all runners if that is more.
             termination: When the task ends: "auto" (the known function of a Gymnasium task, else a
                 learned head), "learned", a function of observations [N, obs], actions [N, act] and
                 next observations [N, obs] giving bool [N] tensors, or "module:function".
@@ -284,7 +287,7 @@ class MnMConfig(OfflineDataConfig):
     def resolved_max_weight_lag(self) -> int:
         """`max_weight_lag` in real steps."""
         if self.max_weight_lag == "auto":
-            return max(250, 4 * self.steps_per_round())
+            return max(250, ROUNDS_OF_LAG * self.steps_per_round())
         return int(self.max_weight_lag)
 
     def steps_per_round(self) -> int:

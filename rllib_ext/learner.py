@@ -63,6 +63,12 @@ class MnMLearner(TorchLearner):
         self._weights_seq_no = report.version
         return report
 
+    def log_transitions(self, folder: str, run: str, rows_per_part: int) -> None:
+        """See `LearnerCore.log_transitions`; goes on with the log of what was restored before."""
+        self.core.log_transitions(folder, run, rows_per_part)
+        if self._restored_partition is not None:
+            self.core.resume_log(self._restored_partition)
+
     def bound_samples(
         self, episodes: list[CutEpisode], policy: list[ray.ObjectRef]
     ) -> tuple[np.ndarray, np.ndarray, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -14,13 +15,18 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from pyarrow import fs
 
-from rllib_ext.checkpoint_files import checkpoint_fault
+from distributed.storage import write_file
+from rllib_ext.checkpoint_files import checkpoint_fault, read_task_file
 from rllib_ext.errors import UserError
 
 SUMMARY_FILE = "summary.json"
 CURVE_FILE = "learning_curve.png"
 BOUND_FILE = "bound.png"
 CHECKPOINT_FOLDER = "checkpoint"
+PROGRESS_FILE, RESULT_FILE = "progress.csv", "result.json"  # of Tune: a row, a line an iteration
+CHECKPOINTS = "checkpoint_*"  # of Tune
+TUNE_STATE = ("experiment_state-*", "basic-variant-state-*", "error.*")
+ITERATION_COLUMN = "training_iteration"
 STEPS_COLUMN = "num_env_steps_sampled_lifetime"
 RETURN_COLUMN = "evaluation/env_runners/episode_return_mean"
 TRAINING_RETURN_COLUMN = "env_runners/episode_return_mean"
@@ -52,6 +58,101 @@ def keep_checkpoint(folder: Path, newest: Path) -> Path:
     return target
 
 
+def task_of(checkpoint: Path) -> dict[str, Any]:
+    """What the `task.json` of a whole checkpoint says."""
+    return read_task_file(fs.LocalFileSystem(), checkpoint.as_posix())
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The whole checkpoint of the latest iteration in a run's folder; None if there is none."""
+    whole = [
+        (task_of(path)["training_iteration"], path)
+        for path in (folder / CHECKPOINT_FOLDER, *folder.glob(CHECKPOINTS))
+        if is_whole_checkpoint(path)
+    ]
+    return max(whole)[1] if whole else None
+
+
+def prepare_resume(folder: Path) -> Path:
+    """Makes a run's folder ready to go on, and returns the checkpoint to go on from.
+
+    That is put at `checkpoint/`. All others go, half-written ones too: Tune will number its own
+    from 0 again. The curves so far are set aside until `join_curves`.
+
+    Raises:
+        UserError: there is no whole checkpoint.
+    """
+    newest = newest_checkpoint(folder)
+    if newest is None:
+        raise UserError(
+            f"{folder} holds no whole checkpoint to go on from: start anew with another --output."
+        )
+    kept = folder / CHECKPOINT_FOLDER
+    if newest != kept:
+        shutil.rmtree(kept, ignore_errors=True)
+        newest.rename(kept)
+    for path in folder.glob(CHECKPOINTS):
+        shutil.rmtree(path)
+    for pattern in TUNE_STATE:
+        for path in folder.glob(pattern):
+            path.unlink()
+    part = len(_parts(folder, PROGRESS_FILE))
+    for name in (PROGRESS_FILE, RESULT_FILE):
+        if (folder / name).is_file():
+            (folder / name).rename(folder / _part_name(name, part))
+    return kept
+
+
+def join_curves(folder: Path) -> None:
+    """Puts `progress.csv` and `result.json` of a resumed run together, once it has ended.
+
+    Iterations that were made again after a checkpoint count once, as made last.
+    """
+    tables, lines = [], []
+    for file in (*_parts(folder, PROGRESS_FILE), folder / PROGRESS_FILE):
+        text = file.read_text() if file.is_file() else ""
+        text = text[: text.rfind("\n") + 1]  # a killed run's last line may be torn
+        if text:
+            tables.append(pd.read_csv(io.StringIO(text)))
+    for file in (*_parts(folder, RESULT_FILE), folder / RESULT_FILE):
+        text = file.read_text() if file.is_file() else ""
+        lines += text[: text.rfind("\n") + 1].splitlines()
+    if not tables:
+        return
+    progress = pd.concat(tables, ignore_index=True)
+    content = progress[_final(progress[ITERATION_COLUMN])].to_csv(index=False)
+    _replace(folder / PROGRESS_FILE, content)
+    iterations = pd.Series([json.loads(line)[ITERATION_COLUMN] for line in lines])
+    kept = [f"{line}\n" for line, final in zip(lines, _final(iterations), strict=True) if final]
+    _replace(folder / RESULT_FILE, "".join(kept))
+    for name in (PROGRESS_FILE, RESULT_FILE):
+        for file in _parts(folder, name):
+            file.unlink()
+
+
+def _final(iterations: pd.Series) -> pd.Series:
+    """Which rows no later one goes back behind."""
+    later = iterations[::-1].cummin()[::-1].shift(-1).fillna(math.inf)
+    return iterations < later
+
+
+def _parts(folder: Path, name: str) -> list[Path]:
+    """The files of earlier parts of a run, in their order."""
+    parts: list[Path] = []
+    while (folder / _part_name(name, len(parts))).is_file():
+        parts.append(folder / _part_name(name, len(parts)))
+    return parts
+
+
+def _part_name(name: str, part: int) -> str:
+    stem, _, suffix = name.partition(".")
+    return f"{stem}.part-{part}.{suffix}"
+
+
+def _replace(file: Path, content: str) -> None:
+    write_file(fs.LocalFileSystem(), file.as_posix(), content.encode())
+
+
 def is_whole_checkpoint(folder: Path) -> bool:
     """Whether a folder is a checkpoint of which nothing is missing; see `checkpoint_fault`.
 
@@ -73,7 +174,7 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
 
 def draw_learning_curve(folder: Path, title: str) -> None:
     """Draws evaluation and training returns over real steps from `progress.csv`."""
-    progress = pd.read_csv(folder / "progress.csv")
+    progress = pd.read_csv(folder / PROGRESS_FILE)
     figure = matplotlib.figure.Figure(figsize=(7, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -96,7 +197,7 @@ def draw_bound(folder: Path, title: str) -> bool:
     Returns:
         Whether there was anything to draw.
     """
-    progress = pd.read_csv(folder / "progress.csv")
+    progress = pd.read_csv(folder / PROGRESS_FILE)
     if "bound/estimate" not in progress or progress["bound/estimate"].isna().all():
         return False
     rows = progress.dropna(subset=["bound/estimate"])

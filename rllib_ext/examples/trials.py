@@ -10,7 +10,7 @@ from ray import tune
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from rllib_ext import MnMConfig
-from rllib_ext.train_command import parse_assignments
+from rllib_ext.given_settings import parse_assignments
 
 EVALUATION_RETURN = "evaluation/env_runners/episode_return_mean"
 EVALUATION_EPISODES = 5

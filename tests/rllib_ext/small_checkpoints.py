@@ -20,7 +20,11 @@ REPLAY = f"{LEARNER_FOLDER}/{REPLAY_FOLDER}"
 
 
 def write_checkpoint(
-    folder: Path, env: str = "Line-v0", bias: float | None = -50.0, **env_config: Any
+    folder: Path,
+    env: str = "Line-v0",
+    bias: float | None = -50.0,
+    iteration: int = 1,
+    **env_config: Any,
 ) -> Path:
     """What `mnm evaluate` and `mnm export` read of a checkpoint.
 
@@ -37,7 +41,8 @@ def write_checkpoint(
     (folder / AGENT).parent.mkdir(parents=True)
     torch.save({**agent.state_dict(), "version": 0}, folder / AGENT)
     task = {"env": f"{TASKS}:{env}", "env_config": env_config, "algo": "mnm"}
-    write_task_file(fs.LocalFileSystem(), str(folder), task)
+    progress = {"training_iteration": iteration, "env_steps": 10 * iteration, "time_total_s": 1.0}
+    write_task_file(fs.LocalFileSystem(), str(folder), {**task, **progress})
     return folder
 
 

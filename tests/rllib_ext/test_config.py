@@ -231,9 +231,9 @@ def test_a_lag_of_one_round_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("runners", "envs", "fragment", "lag"), [(0, 1, 10, 250), (2, 1, 10, 250), (8, 4, 10, 1280)]
+    ("runners", "envs", "fragment", "lag"), [(0, 1, 10, 250), (2, 1, 10, 250), (8, 4, 10, 1920)]
 )
-def test_the_automatic_lag_gives_all_runners_four_rounds(
+def test_the_automatic_lag_gives_all_runners_six_rounds(
     runners: int, envs: int, fragment: int, lag: int
 ) -> None:
     config = plain().env_runners(

@@ -15,16 +15,24 @@ from rllib_ext.errors import UserError
 from rllib_ext.run_folder import (
     BOUND_FILE,
     CURVE_FILE,
+    ITERATION_COLUMN,
+    PROGRESS_FILE,
+    RESULT_FILE,
     RETURN_COLUMN,
     STEPS_COLUMN,
     SUMMARY_FILE,
     TRAINING_RETURN_COLUMN,
     draw_bound,
     draw_learning_curve,
+    join_curves,
     keep_checkpoint,
+    newest_checkpoint,
+    prepare_resume,
     refuse_used_folder,
+    task_of,
     write_summary,
 )
+from tests.rllib_ext.small_checkpoints import cut, write_checkpoint
 
 
 def test_new_and_empty_folders_are_taken_and_left_alone(tmp_path: Path) -> None:
@@ -114,3 +122,81 @@ def test_the_bound_is_drawn_only_where_there_is_one(tmp_path: Path) -> None:
     write_progress(tmp_path, **ends)
     assert draw_bound(tmp_path, "mnm")
     assert matplotlib.image.imread(tmp_path / BOUND_FILE).std() > 0.01
+
+
+def test_the_newest_whole_checkpoint_is_found_wherever_it_lies(tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path) is None
+    write_checkpoint(tmp_path / "checkpoint_000000", iteration=4)
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint_000000"
+    write_checkpoint(tmp_path / "checkpoint", iteration=5)
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint"
+    # A killed run's newest one, half copied; and one whose task.json did not come at all.
+    newest = write_checkpoint(tmp_path / "checkpoint_000002", iteration=7)
+    write_checkpoint(tmp_path / "checkpoint_000001", iteration=6)
+    cut(next(newest.rglob("agent.pt")))
+    (write_checkpoint(tmp_path / "checkpoint_000003", iteration=8) / "task.json").unlink()
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint_000001"
+
+
+def write_curve(folder: Path, iterations: list[int], made: str) -> None:
+    rows = [{ITERATION_COLUMN: i, STEPS_COLUMN: 10 * i, "made": made} for i in iterations]
+    pd.DataFrame(rows).to_csv(folder / PROGRESS_FILE, index=False)
+    (folder / RESULT_FILE).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def test_a_run_is_made_ready_to_go_on_from_its_newest_whole_checkpoint(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint", iteration=2)
+    write_checkpoint(tmp_path / "checkpoint_000001", iteration=6)
+    cut(next(write_checkpoint(tmp_path / "checkpoint_000002", iteration=7).rglob("agent.pt")))
+    for name in ("experiment_state-1.json", "basic-variant-state-1.json", "error.txt", "run.json"):
+        (tmp_path / name).write_text("")
+    write_curve(tmp_path, [1, 2], "first")
+    kept = prepare_resume(tmp_path)
+    assert kept == tmp_path / "checkpoint"
+    assert task_of(kept)["training_iteration"] == 6
+    left = {"checkpoint", "run.json", "progress.part-0.csv", "result.part-0.json"}
+    assert set(os.listdir(tmp_path)) == left
+    # Killed before its first result, and again after some.
+    assert prepare_resume(tmp_path) == kept
+    assert set(os.listdir(tmp_path)) == left
+    write_curve(tmp_path, [7], "second")
+    prepare_resume(tmp_path)
+    assert set(os.listdir(tmp_path)) == left | {"progress.part-1.csv", "result.part-1.json"}
+
+
+def test_nothing_whole_is_nothing_to_go_on_from(tmp_path: Path) -> None:
+    cut(next(write_checkpoint(tmp_path / "checkpoint_000000").rglob("agent.pt")))
+    with pytest.raises(UserError, match="holds no whole checkpoint to go on from"):
+        prepare_resume(tmp_path)
+    assert (tmp_path / "checkpoint_000000").is_dir()
+
+
+def test_joined_curves_have_every_iteration_once_as_it_was_made_last(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    write_checkpoint(checkpoint)
+    write_curve(tmp_path, [1, 2, 3, 4, 5], "first")
+    for name in (PROGRESS_FILE, RESULT_FILE):  # the end of a killed run
+        with (tmp_path / name).open("a") as file:
+            file.write('{"training_iteration": 6' if name == RESULT_FILE else "6,6")
+    prepare_resume(tmp_path)
+    write_curve(tmp_path, [4, 5], "second")
+    prepare_resume(tmp_path)
+    write_curve(tmp_path, [5, 6, 7], "third")
+    join_curves(tmp_path)
+    table = pd.read_csv(tmp_path / PROGRESS_FILE)
+    lines = [json.loads(line) for line in (tmp_path / RESULT_FILE).read_text().splitlines()]
+    assert table.to_dict("records") == lines
+    made = [(line[ITERATION_COLUMN], line["made"]) for line in lines]
+    assert made == [
+        *((i, "first") for i in (1, 2, 3)),
+        (4, "second"),
+        *((i, "third") for i in (5, 6, 7)),
+    ]
+    assert set(os.listdir(tmp_path)) == {"checkpoint", PROGRESS_FILE, RESULT_FILE}
+    join_curves(tmp_path)
+    assert pd.read_csv(tmp_path / PROGRESS_FILE).equals(table)
+
+
+def test_a_run_without_results_has_no_curves_to_join(tmp_path: Path) -> None:
+    join_curves(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,184 @@
+"""One run on Ray Tune: from its plan to its folder with curves, summary and checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from rllib_ext.algorithm import MnM
+from rllib_ext.config import MnMConfig
+from rllib_ext.errors import UserError, root_cause
+from rllib_ext.evaluation import evaluate_policy
+from rllib_ext.ray_session import first_line
+from rllib_ext.run_folder import (
+    PROGRESS_FILE,
+    STEPS_COLUMN,
+    draw_bound,
+    draw_learning_curve,
+    join_curves,
+    keep_checkpoint,
+    task_of,
+    write_summary,
+)
+from rllib_ext.run_plan import FINAL_EPISODES, RunPlan
+from rllib_ext.stop_request import is_stop_asked
+
+EVALUATIONS_TO_STOP = 2  # in a row, at the stop return or above
+CHECKPOINTS = 20  # of a whole run, at least one an iteration in a short one
+CHECKPOINTS_KEPT = 2
+MOST_FAILURES = 3  # of a run, each resumed from the last checkpoint
+TRIAL_FOLDER = "."  # a run is one trial: its files lie in the run's folder itself
+FINAL_SEED = 1_000_000  # of the final evaluation's environment, apart from those of training
+
+
+class ReturnStopper(tune.Stopper):
+    """Stops at a number of real steps, or once two evaluations in a row meet a return.
+
+    Args:
+        plan: of the run.
+    """
+
+    def __init__(self, plan: RunPlan) -> None:
+        self.plan = plan
+        self._met = 0
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether to stop after this result; every iteration brings one evaluation, but a last one
+        that the user cut off."""
+        achieved = result["evaluation"]["env_runners"]["episode_return_mean"]
+        met = self.plan.stop_return is not None and achieved >= self.plan.stop_return
+        self._met = self._met + 1 if met else 0
+        if is_stop_asked():
+            return True
+        done = (
+            result[STEPS_COLUMN] >= self.plan.steps
+            and result["num_offline_updates"] >= self.plan.offline_updates
+        )
+        return self._met >= EVALUATIONS_TO_STOP or done
+
+    def stop_all(self) -> bool:
+        """Never stops other trials."""
+        return False
+
+
+class Recovery(tune.Callback):
+    """Says when a run goes on from its last checkpoint; bad data are not tried over and over."""
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """After a failure that Tune makes good; the environment's own errors come again."""
+        file = trial.pickled_error_file
+        error = pickle.loads(Path(file).read_bytes()) if file else RuntimeError("its actor died")
+        cause = root_cause(error)
+        if isinstance(cause, ValueError):
+            trial.max_failures = 0
+            return
+        failures = trial.run_metadata.num_failures
+        print(
+            f"The run failed ({first_line(cause)}) and goes on from its last checkpoint "
+            f"({failures} of {MOST_FAILURES} failures).",
+            flush=True,
+        )
+
+
+def run(
+    plan: RunPlan,
+    config: MnMConfig,
+    folder: Path,
+    callbacks: list[tune.Callback],
+    resume_from: Path | None = None,
+) -> dict[str, Any] | None:
+    """Runs one trial in `folder` and returns its summary; None where it was asked to stop.
+
+    Args:
+        plan: of the run.
+        config: of the plan.
+        folder: absolute path of the run's folder.
+        callbacks: of Tune.
+        resume_from: checkpoint to go on from; None: a new run.
+
+    Raises:
+        UserError: the environment or the learner refused the data, and the last checkpoint stays;
+            or the run was stopped before it had one.
+    """
+    started = time.monotonic()
+    # What a trial raises is reported below, in one sentence or whole; Tune's log would repeat it.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # see `rllib_ext.interruption`
+    settings = config.settings()
+    # Offline updates come in iterations of as many as between real steps.
+    ratio = settings.updates_to_data_ratio or 1.0
+    iterations = int((plan.steps + plan.offline_updates / ratio) // plan.evaluation_interval)
+    if resume_from is not None:
+        config.callbacks(on_algorithm_init=partial(restore, resume_from.as_posix()))
+    tuner = tune.Tuner(
+        MnM,
+        param_space=config,
+        tune_config=tune.TuneConfig(trial_dirname_creator=lambda trial: TRIAL_FOLDER),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            stop=ReturnStopper(plan),
+            callbacks=[*callbacks, Recovery()],
+            failure_config=tune.FailureConfig(max_failures=MOST_FAILURES),
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=CHECKPOINTS_KEPT,
+                checkpoint_frequency=max(1, iterations // CHECKPOINTS),
+                checkpoint_at_end=True,
+            ),
+            verbose=0,
+        ),
+    )
+    result = tuner.fit()[0]
+    checkpoint = resume_from
+    if result.checkpoint is not None:
+        checkpoint = keep_checkpoint(folder, Path(result.checkpoint.path))
+    join_curves(folder)
+    if result.error is not None:
+        cause = root_cause(result.error)
+        if checkpoint is None and not (folder / PROGRESS_FILE).is_file():
+            shutil.rmtree(folder)  # nothing came of it: leave nothing half-written
+        if isinstance(cause, ValueError):
+            raise UserError(first_line(cause)) from result.error
+        raise result.error
+    draw_learning_curve(folder, plan.title)
+    draw_bound(folder, plan.title)
+    if is_stop_asked():
+        return None
+    assert checkpoint is not None  # Tune writes one at the end
+    evaluation = evaluate_policy(checkpoint, FINAL_EPISODES, FINAL_SEED + plan.seed)
+    metrics = result.metrics
+    summary = {
+        "env": plan.env,
+        "algo": plan.algo,
+        "seed": plan.seed,
+        "env_steps": int(metrics[STEPS_COLUMN]),
+        "updates": int(metrics["num_updates_lifetime"]),
+        "synthetic_transitions": int(metrics["num_synthetic_transitions_lifetime"]),
+        "offline_transitions": int(metrics["num_offline_transitions"]),
+        "offline_updates": int(metrics["num_offline_updates"]),
+        "wall_seconds": round(time.monotonic() - started, 1),
+        "evaluation_return_mean": evaluation.return_mean,
+        "evaluation_return_std": evaluation.return_std,
+        "evaluation_episodes": evaluation.episodes,
+        "updates_to_data_ratio": metrics["updates_to_data_ratio"],
+        "weight_lag_max": int(metrics["weight_lag_max"]),
+    }
+    bound = metrics.get("bound", {})
+    summary.update({f"bound/{name}": value for name, value in bound.items()})
+    write_summary(folder, summary)
+    return summary
+
+
+def restore(checkpoint: str, algorithm: MnM, **info: Any) -> None:
+    """Has a new algorithm go on from a checkpoint; for RLlib's callback `on_algorithm_init`."""
+    algorithm.restore_from_path(checkpoint)
+    # RLlib restores the iteration, and Tune the time, but Tune knows nothing of this checkpoint.
+    algorithm._time_total = task_of(Path(checkpoint))["time_total_s"]

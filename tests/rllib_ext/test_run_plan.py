@@ -1,0 +1,112 @@
+"""Tests of a run's plan: the config it makes, its file, and what may change on resuming."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rllib_ext.config import MnMConfig
+from rllib_ext.errors import UserError
+from rllib_ext.run_plan import PLAN_FILE, RESUMABLE, RunPlan
+from tests.rllib_ext.small_configs import LINE, TINY
+
+
+def plan(**changes: Any) -> RunPlan:
+    options: dict[str, Any] = {
+        "env": LINE,
+        "algo": "mnm",
+        "settings": TINY,
+        "steps": 100,
+        "num_env_runners": 2,
+        "num_rollout_workers": 1,
+        "seed": 5,
+        "evaluation_interval": 70,
+        **changes,
+    }
+    return RunPlan(**options)
+
+
+def config_of(**changes: Any) -> MnMConfig:
+    return plan(**changes).config(Path("run"))
+
+
+def test_the_learner_is_an_actor_by_default_and_in_the_driver_without_any() -> None:
+    assert config_of().num_learners == 1
+    assert config_of(num_env_runners=0).num_learners == 1
+    assert config_of(num_rollout_workers=0).num_learners == 1
+    assert config_of(num_env_runners=0, num_rollout_workers=0).num_learners == 0
+
+
+def test_a_config_has_what_was_asked_for(tmp_path: Path) -> None:
+    config = plan(algo="mbpo", log_transitions=True).config(tmp_path / "run-1")
+    assert config.settings().algo == "mbpo"
+    assert config.settings().hidden_sizes == (16, 16)
+    assert (config.num_env_runners, config.num_rollout_workers, config.seed) == (2, 1, 5)
+    assert config.min_sample_timesteps_per_iteration == 70
+    assert config.evaluation_interval == 1
+    assert config.observation_space.shape == (3,)
+    assert str(config.output) == str(tmp_path / "run-1" / "transitions")
+    assert config.output_run == "run-1"
+
+
+def test_an_unknown_setting_is_named_with_its_neighbours() -> None:
+    with pytest.raises(UserError, match=r"Unknown setting 'gama': .*did you mean gamma"):
+        config_of(settings={"gama": 0.9})
+
+
+def test_a_saved_plan_comes_back_and_makes_the_same_config(tmp_path: Path) -> None:
+    saved = plan(stop_return=9.5, wandb="project")
+    saved.save(tmp_path / "run")
+    loaded = RunPlan.load(tmp_path / "run")
+    assert loaded == RunPlan(**json.loads((tmp_path / "run" / PLAN_FILE).read_text()))
+    assert (loaded.stop_return, loaded.wandb, loaded.steps) == (9.5, "project", 100)
+    assert loaded.config(tmp_path).settings() == saved.config(tmp_path).settings()
+
+
+def test_a_plan_of_a_later_version_leaves_out_what_is_unknown(tmp_path: Path) -> None:
+    plan().save(tmp_path)
+    table = json.loads((tmp_path / PLAN_FILE).read_text())
+    (tmp_path / PLAN_FILE).write_text(json.dumps({**table, "colour": "red"}))
+    assert RunPlan.load(tmp_path).steps == 100
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"env": "Line-v0"}'])
+def test_a_damaged_plan_gets_one_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / PLAN_FILE).write_text(content)
+    with pytest.raises(UserError, match=r"run\.json cannot be read: .*\.$") as caught:
+        RunPlan.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_plan_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is not a run's folder: it has no run\.json"):
+        RunPlan.load(tmp_path)
+
+
+def test_steps_actors_and_the_stop_may_change_on_resuming() -> None:
+    new = {
+        "steps": 200,
+        "num_env_runners": 1,
+        "num_rollout_workers": 2,
+        "num_gpus": 0.5,
+        "stop_return": 3.0,
+    }
+    assert set(new) == set(RESUMABLE)
+    resumed = plan().resumed(new)
+    assert {name: getattr(resumed, name) for name in new} == new
+    assert (resumed.env, resumed.seed, resumed.settings) == (LINE, 5, TINY)
+
+
+def test_what_makes_it_another_run_may_not_but_be_said_again() -> None:
+    assert plan().resumed({"env": LINE, "seed": 5}) == plan()
+    for name, value in (
+        ("env", "Hopper-v5"),
+        ("seed", 6),
+        ("set_", ["gamma=0.5"]),
+        ("output", "a"),
+    ):
+        with pytest.raises(UserError, match=f"--{name.strip('_')} cannot change .*--steps"):
+            plan().resumed({name: value})

@@ -1,0 +1,85 @@
+"""Tests of when a run on Tune stops, and what it does after a failure."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rllib_ext.run_plan import RunPlan
+from rllib_ext.tune_run import Recovery, ReturnStopper
+
+
+def plan(**changes: Any) -> RunPlan:
+    return RunPlan(
+        "Line-v0", "mnm", {}, **{"steps": 10, **changes}, num_env_runners=2, num_rollout_workers=1
+    )
+
+
+def result(steps: int, evaluated: float) -> dict[str, Any]:
+    return {
+        "num_env_steps_sampled_lifetime": steps,
+        "num_offline_updates": 0,
+        "evaluation": {"env_runners": {"episode_return_mean": evaluated}},
+    }
+
+
+def test_a_run_stops_at_its_steps() -> None:
+    stop = ReturnStopper(plan(steps=100))
+    assert [stop("trial", result(steps, 1e9)) for steps in (50, 99, 100, 150)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert not stop.stop_all()
+
+
+def test_a_run_without_steps_stops_after_its_offline_updates() -> None:
+    stop = ReturnStopper(plan(steps=0, offline_updates=80))
+    results = [{**result(0, 1.0), "num_offline_updates": updates} for updates in (40, 79, 80)]
+    assert [stop("trial", each) for each in results] == [False, False, True]
+
+
+def test_a_run_stops_at_the_second_good_evaluation_in_a_row() -> None:
+    stop = ReturnStopper(plan(steps=10_000, stop_return=9.0))
+    values = [9.5, 8.9, 9.0, float("nan"), 9.0, 9.0]
+    assert [stop("trial", result(1, value)) for value in values] == [
+        False,
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]
+
+
+def failed_trial(folder: Path, error: Exception) -> Any:
+    file = folder / "error.pkl"
+    file.write_bytes(pickle.dumps(error))
+    return SimpleNamespace(
+        pickled_error_file=str(file),
+        max_failures=3,
+        run_metadata=SimpleNamespace(num_failures=1),
+    )
+
+
+def test_a_failed_run_says_that_it_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = failed_trial(tmp_path, RuntimeError("The learner's process is gone"))
+    Recovery().on_trial_recover(1, [trial], trial)
+    assert trial.max_failures == 3
+    assert "(The learner's process is gone) and goes on" in capsys.readouterr().out
+
+
+def test_bad_data_are_not_tried_a_third_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = failed_trial(tmp_path, ValueError("The reward is NaN"))
+    Recovery().on_trial_recover(1, [trial], trial)
+    assert trial.max_failures == 0
+    assert capsys.readouterr().out == ""
