@@ -17,7 +17,7 @@ OUTPUT = runs/$(ENV)-$(ALGO)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint type format bench bench-quick clean
+.PHONY: help install train test test-faults lint type format bench bench-quick clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,9 @@ train: install ## train on ENV with ALGO for STEPS steps into a new folder under
 
 test: install ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-faults: install ## kill every kind of actor in every phase of a run, and a soak of random kills
+	@$(BIN)/python -m pytest tests/faults $(ARGS)
 
 lint: install ## check style, format and types
 	@$(BIN)/ruff check .

@@ -26,6 +26,7 @@ SUITES = (
     "algorithms",
     "whole_jobs",
     "memory",
+    "back_pressure",
     "waiting",
 )
 

@@ -19,6 +19,7 @@ from distributed.rollout_pool import Imagined, RolloutPool
 FAILURES_IN_A_ROW = 3  # of collectors' own code, without a batch between them, end the run
 COLLECT = "collect-"  # with the request's number: the tag of its answer
 REQUESTS_PER_COLLECTOR = 2  # open at once, so that none waits for the driver between two
+LEARNER_GONE = "The learner's process is gone: restore the last checkpoint."
 LONGEST_WAIT_S = 10.0  # of one turn without a report of the learner
 
 
@@ -402,7 +403,7 @@ class Coordinator:
             return self._finish(self.local_learner.turn(**arguments))
         sent = self.learner.foreach_actor_async("turn", tag="turn", kwargs=arguments)
         if not sent:
-            raise RuntimeError("The learner's process is gone: restore the last checkpoint.")
+            raise RuntimeError(LEARNER_GONE)
         return None
 
     def _take_report(self) -> TurnReport | None:

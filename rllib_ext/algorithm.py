@@ -25,7 +25,7 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME as SAMPLED
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
-from distributed.coordinator import Coordinator, Pace
+from distributed.coordinator import LEARNER_GONE, Coordinator, Pace
 from distributed.elasticity import ElasticActors
 from distributed.learner_core import TurnReport
 from distributed.rollout_pool import RolloutPool
@@ -75,7 +75,7 @@ class MnM(Algorithm):
     def setup(self, config: MnMConfig) -> None:
         """Builds the pool, then RLlib's runners and learner, and publishes the first weights."""
         spaces = probe_spaces(config)
-        _warn_if_too_large(config)
+        _warn_if_too_large(self.default_resource_request(config))
         # Before RLlib's own actors: its learner takes any free bundle of the placement group.
         self.pool = self._build_pool(config, spaces)
         # All names from the start: Tune's progress.csv takes its columns from the first result.
@@ -161,6 +161,13 @@ class MnM(Algorithm):
             result["bound"] = self._estimate_bound() if due else dict(NO_ESTIMATE)
         return result
 
+    def restore_env_runners(self, env_runner_group: Any) -> list[int]:
+        """RLlib's; collectors that come back are counted."""
+        restored = super().restore_env_runners(env_runner_group)
+        if env_runner_group is self.env_runner_group:
+            self.coordinator.counts.worker_restarts += len(restored)
+        return restored
+
     def _end_iteration(self) -> None:
         """Has the present iteration end after this turn."""
         self.config.min_sample_timesteps_per_iteration = 0
@@ -225,11 +232,13 @@ class MnM(Algorithm):
 
         Raises:
             ValueError: what the learner raised.
+            RuntimeError: its process is gone.
         """
-        (result,) = self.learner_group.foreach_learner(question)
-        if not result.ok:
-            raise result.get()
-        return result.get()
+        for result in self.learner_group.foreach_learner(question):
+            if not result.ok:
+                raise result.get()
+            return result.get()
+        raise RuntimeError(LEARNER_GONE)
 
     def _estimate_bound(self) -> dict[str, float]:
         """The bound and the log return of the present policy; NaN while no model is fitted."""
@@ -251,10 +260,9 @@ class MnM(Algorithm):
         )
         # In a list, so that it stays a reference: the learner may be a version ahead.
         policy = [published.policy]
-        (samples,) = self.learner_group.foreach_learner(
+        imagined, real, horizon = self._ask_learner(
             lambda learner: learner.bound_samples(episodes, policy)
         )
-        imagined, real, horizon = samples.get()
         return bound_summary(imagined, real, horizon, seed=published.env_steps)
 
     def _send_published_policy(self, *args: Any, **kwargs: Any) -> None:
@@ -385,8 +393,7 @@ class MnM(Algorithm):
 
     def _raise_learner_error(self) -> None:
         """RLlib drops what a remote learner raises while it saves or restores; we do not."""
-        (result,) = self.learner_group.foreach_learner(lambda learner: learner.pop_error())
-        error = result.get()
+        error = self._ask_learner(lambda learner: learner.pop_error())
         if error is not None:
             raise ValueError(error)
 
@@ -449,15 +456,15 @@ def _complete(result: dict[str, Any], missing: dict[str, float]) -> None:
     result[ENV_RUNNER_RESULTS] = {**missing, **result.get(ENV_RUNNER_RESULTS, {})}
 
 
-def _warn_if_too_large(config: MnMConfig) -> None:
+def _warn_if_too_large(request: PlacementGroupFactory) -> None:
     """Says so where Ray has too few CPUs for the actors: they would wait for ever without a word.
 
     Under Tune the placement group has seen to it.
     """
     if ray.util.get_current_placement_group() is not None:
         return
-    bundles = MnM.default_resource_request(config).bundles[1:]  # the first is this process
-    needed = sum(bundle.get("CPU", 0) for bundle in bundles)
+    # The first bundle is this process.
+    needed = sum(bundle.get("CPU", 0) for bundle in request.bundles[1:])
     there = ray.cluster_resources().get("CPU", 0)
     if needed > there:
         logger.warning(

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
 
 from mnm.bound_estimate import log_mean_exp
 
@@ -36,6 +35,8 @@ def bound_summary(
     Returns:
         The names of `NO_ESTIMATE`, in nats; gap = log_return - estimate.
     """
+    from scipy import stats  # only here: it would add a fifth to the start of every actor
+
     summary: dict[str, float] = {}
     quantities: dict[str, tuple[tuple[np.ndarray, ...], Callable[..., np.ndarray]]] = {
         "estimate": ((imagined,), np.mean),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -476,23 +475,6 @@ def test_a_restore_may_have_another_number_of_actors(remote: Remote, tmp_path: P
         check_result(after, ratio=1.0)
     finally:
         restored.stop()
-
-
-def test_training_goes_on_when_a_runner_dies_and_it_comes_back(remote: Remote) -> None:
-    algo, _ = remote
-    group = algo.env_runner_group
-    ray.kill(group._worker_manager.actors()[1], no_restart=False)
-    result = algo.train()
-    steps = result["num_env_steps_sampled_lifetime"]
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        result = algo.train()
-        if result["worker_failures"] and group.num_healthy_remote_workers() == 2:
-            break
-    assert result["worker_failures"] == 1
-    assert group.num_healthy_remote_workers() == 2
-    assert result["num_env_steps_sampled_lifetime"] > steps
-    check_result(algo.train(), ratio=1.0)
 
 
 def test_a_remote_learner_refuses_what_does_not_fit_and_can_be_used_again(
