@@ -38,14 +38,15 @@ class RowBlock:
         self.truncateds = np.empty((capacity, count), bool)
         self.episode_ids = np.empty((capacity + 1, count), np.int64)
         self.episode_ids[:] = episode_ids
-        self.steps = steps + np.arange(capacity + 1)[:, None]
+        self._counted = np.arange(capacity + 1)
+        self.steps = steps + self._counted[:, None]
         self._dropped: list[tuple[int, int]] = []
 
     def open_episode(self, row: int, index: int, episode_id: int) -> None:
         """Drops `row` of environment `index`, a reset; its next row is the episode's first."""
         self._dropped.append((row, index))
         self.episode_ids[row + 1 :, index] = episode_id
-        self.steps[row + 1 :, index] = np.arange(self.capacity - row)
+        self.steps[row + 1 :, index] = self._counted[: self.capacity - row]
 
     def transitions(self) -> Transitions:
         """The rows, step by step; they share the block's memory where none was dropped."""
