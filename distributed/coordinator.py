@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import RayTaskError
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
 from distributed.elasticity import ElasticActors, Load
 from distributed.learner_core import TurnReport
+from distributed.failure import FAILURES_IN_A_ROW, Failed
 from distributed.rollout_pool import Imagined, RolloutPool
 
-FAILURES_IN_A_ROW = 3  # of collectors' own code, without a batch between them, end the run
 COLLECT = "collect-"  # with the request's number: the tag of its answer
 REQUESTS_PER_COLLECTOR = 2  # open at once, so that none waits for the driver between two
 LEARNER_GONE = "The learner's process is gone: restore the last checkpoint."
@@ -28,7 +27,7 @@ class CollectorProtocol(Protocol):
 
     def collect(
         self, policy: list[ray.ObjectRef] | None, vector_steps: int, first_step: int
-    ) -> tuple[list[ray.ObjectRef], int, Any]:
+    ) -> tuple[list[ray.ObjectRef], int, Any] | Failed:
         """Steps with these weights, or uniformly at random with None.
 
         Args:
@@ -37,7 +36,8 @@ class CollectorProtocol(Protocol):
             first_step: real steps begun in the run before this request.
 
         Returns:
-            A reference to the record batch in a list, its rows, and the collector's metrics.
+            A reference to the record batch in a list, its rows, and the collector's metrics; or
+            why there is none.
         """
 
 
@@ -265,9 +265,12 @@ class Coordinator:
             if not self._collected and self._learning is None:
                 assert self.local_collector is not None
                 opened, arguments = self._next_request()
-                reference, steps, metrics = self.local_collector.collect(**arguments)
+                answer = self.local_collector.collect(**arguments)
+                if isinstance(answer, Failed):
+                    raise answer.error
+                (reference,), steps, metrics = answer
                 self.counts.steps_requested += steps
-                self._take_batch(opened, _Batch(0, reference[0], steps, metrics))
+                self._take_batch(opened, _Batch(0, reference, steps, metrics))
             return
         healthy = self.collectors.healthy_actor_ids()
         # Ray's manager drops the requests of a collector that it finds dead: no answer will come.
@@ -357,20 +360,22 @@ class Coordinator:
         for result in self.collectors.fetch_ready_async_reqs(tags=list(self._open)):
             if result.tag not in self._open:
                 continue  # given up with its collector just now
-            if result.ok:
-                opened = self._open.pop(result.tag)
-                self._at_work_since[opened.collector] = time.perf_counter()
-                (reference,), steps, metrics = result.get()
-                self.counts.steps_requested -= opened.steps - steps
-                self._take_batch(opened, _Batch(result.actor_id, reference, steps, metrics))
-                self._failures_in_a_row = 0
-            else:
+            if not result.ok:
                 self._give_up(result.actor_id)
-                error = result.get()
-                if isinstance(error, RayTaskError):
-                    self._failures_in_a_row += 1
-                    if self._failures_in_a_row >= FAILURES_IN_A_ROW:
-                        _raise(error)
+                continue
+            opened, answer = self._open.pop(result.tag), result.get()
+            self._at_work_since[opened.collector] = time.perf_counter()
+            if isinstance(answer, Failed):  # the collector lives, and answers its other request
+                self.counts.worker_failures += 1
+                self.counts.steps_lost += opened.steps
+                self._failures_in_a_row += 1
+                if self._failures_in_a_row >= FAILURES_IN_A_ROW:
+                    raise answer.error
+                continue
+            (reference,), steps, metrics = answer
+            self.counts.steps_requested -= opened.steps - steps
+            self._take_batch(opened, _Batch(result.actor_id, reference, steps, metrics))
+            self._failures_in_a_row = 0
 
     def _take_batch(self, opened: _Open, batch: _Batch) -> None:
         self.counts.steps_returned += batch.steps

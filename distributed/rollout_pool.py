@@ -11,6 +11,7 @@ import ray
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
 from distributed.elasticity import ElasticActors, Load
+from distributed.failure import FAILURES_IN_A_ROW, Failed
 from distributed.rollout_worker import RolloutWorker
 from mnm import Settings, TaskSpaces
 from mnm.terminations import TerminationFunction
@@ -89,6 +90,7 @@ class RolloutPool:
         self.load = Load()  # since the pool last adapted to it
         self._waiting: deque[_Job] = deque()
         self._running: dict[int, _Job] = {}
+        self._failures_in_a_row = 0
 
     @property
     def size(self) -> int:
@@ -142,17 +144,27 @@ class RolloutPool:
                 self._waiting.appendleft(job)
 
     def take(self) -> list[Imagined]:
-        """The answers that have come in; a request whose worker died goes out again."""
+        """The answers that have come in; a request whose worker died goes out again.
+
+        Raises:
+            Exception: what the workers' own code raised again and again.
+        """
         answers = []
         for result in self.manager.fetch_ready_async_reqs(tags="imagine"):
             job = self._running.pop(result.actor_id, None)
             if job is None:
                 continue
-            if result.ok:
-                (reference,), rows = result.get()
+            answer = result.get()
+            if result.ok and not isinstance(answer, Failed):
+                (reference,), rows = answer
                 answers.append(Imagined(reference, rows, job.published_at, result.actor_id))
-            else:
-                self._waiting.appendleft(job)
+                self._failures_in_a_row = 0
+                continue
+            self._waiting.appendleft(job)
+            if isinstance(answer, Failed):
+                self._failures_in_a_row += 1
+                if self._failures_in_a_row >= FAILURES_IN_A_ROW:
+                    raise answer.error
         self.dispatch()
         return answers
 

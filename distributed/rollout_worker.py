@@ -8,6 +8,7 @@ import ray
 import torch
 from ray.rllib.utils.actor_manager import FaultAwareApply
 
+from distributed.failure import errors_answered
 from distributed.threads import granted_threads
 from distributed.wire import to_arrow
 from mnm import RolloutRequest, Settings, TaskSpaces
@@ -45,6 +46,7 @@ class RolloutWorker(FaultAwareApply):
         self.policy, self.dynamics = networks.policy, networks.dynamics
         self._loaded: tuple[ray.ObjectRef, ray.ObjectRef] | None = None
 
+    @errors_answered
     def imagine(
         self, weights: tuple[ray.ObjectRef, ray.ObjectRef], request: list[ray.ObjectRef]
     ) -> tuple[list[ray.ObjectRef], int]:

@@ -23,6 +23,7 @@ from ray.rllib.utils import metrics as names
 from ray.rllib.utils.checkpoints import Checkpointable
 
 from distributed.collector import ActionMode, Collected, Collector, CutEpisode
+from distributed.failure import errors_answered
 from distributed.threads import granted_threads
 from distributed.vector_env import EnvironmentFailed
 from distributed.wire import to_arrow
@@ -128,6 +129,7 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         """Raises an error if the runner was not built whole."""
         assert self.module is not None
 
+    @errors_answered
     def collect(
         self, policy: list[ray.ObjectRef] | None, vector_steps: int, first_step: int
     ) -> tuple[list[ray.ObjectRef], int, Any]:
@@ -263,7 +265,7 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         What the request had collected until then is dropped.
 
         Raises:
-            RuntimeError: the environment has failed `ENV_FAILURES_IN_A_ROW` times; one sentence.
+            EnvironmentFailed: the environment has failed `ENV_FAILURES_IN_A_ROW` times; one sentence.
         """
         while True:
             try:
@@ -298,7 +300,7 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         name, what = env_name(self.config), first_line(failure)
         if self._env_failures >= ENV_FAILURES_IN_A_ROW:
             # Without its cause, so that this sentence is what a command shows.
-            raise RuntimeError(
+            raise EnvironmentFailed(
                 f"The environment {name} failed {self._env_failures} times in a row, the last time "
                 f"with {what}: mend it, or see docs/operations.md on environments that raise."
             ) from None

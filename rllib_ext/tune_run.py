@@ -13,6 +13,7 @@ from typing import Any
 
 from ray import tune
 
+from distributed.vector_env import EnvironmentFailed
 from rllib_ext.algorithm import MnM
 from rllib_ext.config import MnMConfig
 from rllib_ext.errors import UserError, root_cause
@@ -35,6 +36,8 @@ EVALUATIONS_TO_STOP = 2  # in a row, at the stop return or above
 CHECKPOINTS = 20  # of a whole run, at least one an iteration in a short one
 CHECKPOINTS_KEPT = 2
 MOST_FAILURES = 3  # of a run, each resumed from the last checkpoint
+# Of the environment and its data: shown as one sentence.
+USERS_ERRORS = (ValueError, EnvironmentFailed)
 TRIAL_FOLDER = "."  # a run is one trial: its files lie in the run's folder itself
 FINAL_SEED = 1_000_000  # of the final evaluation's environment, apart from those of training
 
@@ -77,7 +80,7 @@ class Recovery(tune.Callback):
         file = trial.pickled_error_file
         error = pickle.loads(Path(file).read_bytes()) if file else RuntimeError("its actor died")
         cause = root_cause(error)
-        if isinstance(cause, ValueError):
+        if isinstance(cause, USERS_ERRORS):
             trial.max_failures = 0
             return
         failures = trial.run_metadata.num_failures
@@ -145,7 +148,7 @@ def run(
         cause = root_cause(result.error)
         if checkpoint is None and not (folder / PROGRESS_FILE).is_file():
             shutil.rmtree(folder)  # nothing came of it: leave nothing half-written
-        if isinstance(cause, ValueError):
+        if isinstance(cause, USERS_ERRORS):
             raise UserError(first_line(cause)) from result.error
         raise result.error
     draw_learning_curve(folder, plan.title)

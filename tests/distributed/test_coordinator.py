@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ray.exceptions import RayActorError, RayTaskError
 
 from distributed import coordinator as coordinator_module
-from distributed.coordinator import FAILURES_IN_A_ROW, REQUESTS_PER_COLLECTOR, Coordinator, Pace
+from distributed.coordinator import REQUESTS_PER_COLLECTOR, Coordinator, Pace
+from distributed.failure import FAILURES_IN_A_ROW, Failed
 from tests.distributed.scripted_flow import Flow, ScriptedManager, ScriptOver
 
 
@@ -310,11 +311,11 @@ def test_a_learner_that_is_gone_is_named() -> None:
 def test_errors_in_a_row_of_collectors_own_code_end_the_run() -> None:
     def advance(flow: Flow) -> None:
         for request in list(flow.collectors.open):
-            flow.collectors.complete(request, task_error(KeyError("broken environment")))
+            flow.collectors.complete(request, Failed(KeyError("broken environment")))
         flow.collectors.unhealthy.clear()
 
     flow = Flow(1, advance=advance)
-    with pytest.raises(RayTaskError, match="broken environment"):
+    with pytest.raises(KeyError, match="broken environment"):
         flow.run(turns=5)
     assert flow.coordinator.counts.worker_failures == FAILURES_IN_A_ROW == 3
 
@@ -326,7 +327,7 @@ def test_other_failures_do_not_end_the_run(kind: str) -> None:
         for request in list(flow.collectors.open):
             if fails:
                 dead = kind == "of dead processes"
-                error = RayActorError() if dead else task_error(KeyError("now and then"))
+                error = RayActorError() if dead else Failed(KeyError("now and then"))
                 flow.collectors.complete(request, error)
             else:
                 flow.happen("collect", request)

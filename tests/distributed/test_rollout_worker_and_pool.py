@@ -208,6 +208,15 @@ def test_a_request_whose_worker_is_killed_is_redone_elsewhere(pool: RolloutPool)
     assert_same(rows_of(take(pool, 4)), inline(agent, parts))
 
 
+def test_workers_whose_own_code_fails_again_and_again_end_the_run(pool: RolloutPool) -> None:
+    wait_for(lambda: pool.probe() >= 0 and len(pool.manager.healthy_actor_ids()) == 2)
+    agent = fitted_agent()
+    pool.submit([ray.put("no request")], weights_of(agent), published_at=5)
+    with pytest.raises(AttributeError, match="'str' object"):
+        take(pool, 1)
+    assert len(pool.manager.healthy_actor_ids()) == 2, "the processes live"
+
+
 def agent_after(agent: Agent) -> Agent:
     """The agent once its next rollouts are due."""
     agent.ingest(random_transitions(30, first=60))
