@@ -289,8 +289,8 @@ class MnM(Algorithm):
         """RLlib's state; a whole one has the flow's counts and the latest statistics too."""
         state = super().get_state(components, **kwargs)
         if components is None:
-            here, config = self._collects_here, self.config
-            remote = config.num_env_runners * config.num_envs_per_env_runner
+            here, runners = self._collects_here, self.coordinator.collectors.num_actors()
+            remote = runners * self.config.num_envs_per_env_runner
             state[FLOW_STATE] = {
                 "counts": asdict(self.coordinator.counts),
                 "statistics": dict(self._statistics),
