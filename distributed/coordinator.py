@@ -12,8 +12,8 @@ import ray
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
 from distributed.elasticity import ElasticActors, Load
-from distributed.learner_core import TurnReport
 from distributed.failure import FAILURES_IN_A_ROW, Failed
+from distributed.learner_core import TurnReport
 from distributed.rollout_pool import Imagined, RolloutPool
 
 COLLECT = "collect-"  # with the request's number: the tag of its answer

@@ -265,7 +265,7 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         What the request had collected until then is dropped.
 
         Raises:
-            EnvironmentFailed: the environment has failed `ENV_FAILURES_IN_A_ROW` times; one sentence.
+            EnvironmentFailed: it has failed `ENV_FAILURES_IN_A_ROW` times; one sentence.
         """
         while True:
             try:

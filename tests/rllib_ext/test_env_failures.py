@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import ray
 
+from distributed.failure import FAILURES_IN_A_ROW
+from distributed.vector_env import EnvironmentFailed
 from distributed.wire import from_arrow
 from rllib_ext.env_runner import MnMEnvRunner
 from tests.line_tasks import Raising
@@ -138,6 +140,18 @@ def test_a_run_in_this_process_ends_with_the_sentence() -> None:
         pytest.raises(RuntimeError, match="failed 3 times in a row"),
     ):
         algo.train()
+
+
+def test_a_run_with_a_remote_runner_ends_with_the_sentence_too() -> None:
+    with (
+        built(config_of(num_env_runners=1, times=10**9, raises_at=3)) as algo,
+        pytest.raises(EnvironmentFailed, match=r"failed \d times in a row"),
+    ):
+        for _ in range(20):
+            algo.train()
+    counts = algo.coordinator.counts
+    assert counts.worker_failures == FAILURES_IN_A_ROW
+    assert counts.worker_restarts == 0, "the process lives"
 
 
 def test_a_run_with_a_remote_runner_goes_on_and_says_so() -> None:
