@@ -47,14 +47,14 @@ def test_asha_stops_the_worse_trials_early(tmp_path: Path) -> None:
         LINE,
         steps=240,
         interval=INTERVAL,
-        samples=2,
+        samples=3,
         grace_period=60,
         concurrent=1,  # so that the order, and with it who is stopped, repeats
         set_=SET,
         storage=tmp_path,
     )
     assert not results.errors
-    assert len({result.config["actor_lr"] for result in results}) == 2
+    assert len({result.config["actor_lr"] for result in results}) == 3
     steps = sorted(result.metrics[STEPS] for result in results)
     assert 60 <= steps[0] < 240 <= steps[-1]
 
