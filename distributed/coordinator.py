@@ -5,14 +5,21 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
 from distributed.elasticity import ElasticActors, Load
 from distributed.failure import FAILURES_IN_A_ROW, Failed
+from distributed.flow import (
+    CollectorProtocol,
+    FlowCounts,
+    LearnerProtocol,
+    OpenRequest,
+    Pace,
+    WaitingBatch,
+)
 from distributed.learner_core import TurnReport
 from distributed.rollout_pool import Imagined, RolloutPool
 
@@ -20,102 +27,6 @@ COLLECT = "collect-"  # with the request's number: the tag of its answer
 REQUESTS_PER_COLLECTOR = 2  # open at once, so that none waits for the driver between two
 LEARNER_GONE = "The learner's process is gone: restore the last checkpoint."
 LONGEST_WAIT_S = 10.0  # of one turn without a report of the learner
-
-
-class CollectorProtocol(Protocol):
-    """What a collector answers, as an actor or in this process."""
-
-    def collect(
-        self, policy: list[ray.ObjectRef] | None, vector_steps: int, first_step: int
-    ) -> tuple[list[ray.ObjectRef], int, Any] | Failed:
-        """Steps with these weights, or uniformly at random with None.
-
-        Args:
-            policy: reference to the weights, in a list so that it stays a reference.
-            vector_steps: steps of the vector environment.
-            first_step: real steps begun in the run before this request.
-
-        Returns:
-            A reference to the record batch in a list, its rows, and the collector's metrics; or
-            why there is none.
-        """
-
-
-class LearnerProtocol(Protocol):
-    """What the learner answers, as an actor or in this process."""
-
-    def turn(
-        self,
-        real: list[ray.ObjectRef],
-        synthetic: list[ray.ObjectRef],
-        rollout_parts: int | None = None,
-    ) -> TurnReport:
-        """See `LearnerCore.turn`."""
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How fast the wheel may turn.
-
-    Attributes:
-        vector_steps: steps of the vector environment per request.
-        steps_per_request: real steps that a request may bring at the most.
-        num_random_steps: real steps with uniformly random actions before learning starts.
-        max_weight_lag: real steps; no weights older than this are used.
-        request_timeout_s: seconds that a collector may take for one request; one that takes longer
-            hangs, and is restarted.
-    """
-
-    vector_steps: int
-    steps_per_request: int
-    num_random_steps: int
-    max_weight_lag: int
-    request_timeout_s: float = 60.0
-
-
-@dataclass
-class _Open:
-    """An open request; `published_at` is None where actions are random, `collector` 0 if local."""
-
-    published_at: int | None
-    steps: int
-    collector: int = 0
-
-
-@dataclass
-class _Batch:
-    """A batch that the learner does not have yet."""
-
-    collector: int
-    reference: ray.ObjectRef
-    steps: int
-    metrics: Any
-
-
-@dataclass
-class FlowCounts:
-    """What the driver knows of the flow: requested = returned + lost + those of open requests.
-
-    Attributes:
-        steps_requested: real steps asked of collectors; once answered, those really made.
-        steps_returned: real steps that collectors have handed over and that are not lost.
-        steps_lost: real steps of requests that failed, and of batches that died with their
-            collector before the learner had them.
-        weight_lag: largest age of any weights used in the last turn, in real steps.
-        weight_lag_max: in the whole run.
-        worker_failures: times that a collector failed or died.
-        worker_restarts: collectors and rollout workers that came back into service.
-        learner_idle_s: seconds between turns of the learner, by its own clock.
-    """
-
-    steps_requested: int = 0
-    steps_returned: int = 0
-    steps_lost: int = 0
-    weight_lag: int = 0
-    weight_lag_max: int = 0
-    worker_failures: int = 0
-    worker_restarts: int = 0
-    learner_idle_s: float = 0.0
 
 
 class Coordinator:
@@ -157,12 +68,12 @@ class Coordinator:
         self.elastic = elastic
         self.counts = FlowCounts()
         self.latest: TurnReport | None = None
-        self._open: dict[str, _Open] = {}  # by tag, in the order they were sent
+        self._open: dict[str, OpenRequest] = {}  # by tag, in the order they were sent
         self._requests = 0
         self._at_work_since: dict[int, float] = {}  # by collector: on its oldest open request
-        self._collected: list[_Batch] = []
+        self._collected: list[WaitingBatch] = []
         self._imagined: list[Imagined] = []
-        self._learning: list[_Batch] | None = None
+        self._learning: list[WaitingBatch] | None = None
         self._learning_imagined: list[Imagined] = []
         self._load = Load()  # of the collectors, since they last were adapted to it
         self._held_by: str | None = None  # what keeps collectors without a request from having one
@@ -270,7 +181,7 @@ class Coordinator:
                     raise answer.error
                 (reference,), steps, metrics = answer
                 self.counts.steps_requested += steps
-                self._take_batch(opened, _Batch(0, reference, steps, metrics))
+                self._take_batch(opened, WaitingBatch(0, reference, steps, metrics))
             return
         healthy = self.collectors.healthy_actor_ids()
         # Ray's manager drops the requests of a collector that it finds dead: no answer will come.
@@ -316,7 +227,7 @@ class Coordinator:
         for tag in [tag for tag, opened in self._open.items() if opened.collector == collector]:
             self.counts.steps_lost += self._open.pop(tag).steps
 
-    def _next_request(self) -> tuple[_Open, dict[str, Any]]:
+    def _next_request(self) -> tuple[OpenRequest, dict[str, Any]]:
         assert self.latest is not None
         steps = self.pace.steps_per_request
         begun = self.counts.steps_returned + self._steps_open()
@@ -325,10 +236,13 @@ class Coordinator:
             "first_step": begun,
         }
         if begun < self.pace.num_random_steps:
-            return _Open(None, steps), {**arguments, "policy": None}
-        return _Open(self.latest.env_steps, steps), {**arguments, "policy": [self.latest.policy]}
+            return OpenRequest(None, steps), {**arguments, "policy": None}
+        return OpenRequest(self.latest.env_steps, steps), {
+            **arguments,
+            "policy": [self.latest.policy],
+        }
 
-    def _within_lag(self, opened: _Open) -> bool:
+    def _within_lag(self, opened: OpenRequest) -> bool:
         """Whether every open request would still be within the lag if this one went out too."""
         published = [
             request.published_at
@@ -374,10 +288,10 @@ class Coordinator:
                 continue
             (reference,), steps, metrics = answer
             self.counts.steps_requested -= opened.steps - steps
-            self._take_batch(opened, _Batch(result.actor_id, reference, steps, metrics))
+            self._take_batch(opened, WaitingBatch(result.actor_id, reference, steps, metrics))
             self._failures_in_a_row = 0
 
-    def _take_batch(self, opened: _Open, batch: _Batch) -> None:
+    def _take_batch(self, opened: OpenRequest, batch: WaitingBatch) -> None:
         self.counts.steps_returned += batch.steps
         if opened.published_at is not None:
             self._note_lag(opened.published_at)

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray.exceptions import RayError
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
@@ -25,22 +24,25 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME as SAMPLED
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
-from distributed.coordinator import LEARNER_GONE, Coordinator, Pace
-from distributed.elasticity import ElasticActors
+from distributed.coordinator import LEARNER_GONE, Coordinator
+from distributed.flow import Pace
 from distributed.learner_core import TurnReport
-from distributed.rollout_pool import RolloutPool
 from distributed.storage import resolve
 from mnm.statistics import statistics
+from rllib_ext.actors import (
+    build_pool,
+    elastic_env_runners,
+    rollout_worker_bundle,
+    warn_if_too_large,
+)
 from rllib_ext.bound_summary import NO_ESTIMATE, bound_summary
 from rllib_ext.checkpoint_files import (
-    checkpoint_fault,
-    read_task_file,
+    refuse_other_task,
     remove_task_file,
     write_task_file,
 )
 from rllib_ext.config import MnMConfig
-from rllib_ext.elastic import start_env_runner_outside
-from rllib_ext.environments import env_name, probe_spaces, resolve_termination, task_spaces
+from rllib_ext.environments import env_name, probe_spaces
 from rllib_ext.sample_metrics import NO_EPISODES, NO_FAILURES, NO_RETURNS, SampleMetrics
 from rllib_ext.stop_request import StopAsked
 
@@ -75,9 +77,9 @@ class MnM(Algorithm):
     def setup(self, config: MnMConfig) -> None:
         """Builds the pool, then RLlib's runners and learner, and publishes the first weights."""
         spaces = probe_spaces(config)
-        _warn_if_too_large(self.default_resource_request(config))
+        warn_if_too_large(self.default_resource_request(config))
         # Before RLlib's own actors: its learner takes any free bundle of the placement group.
-        self.pool = self._build_pool(config, spaces)
+        self.pool = build_pool(config, spaces)
         # All names from the start: Tune's progress.csv takes its columns from the first result.
         self._statistics = dict.fromkeys(statistics(config.settings()), math.nan)
         self._stop_asked = StopAsked()
@@ -114,7 +116,7 @@ class MnM(Algorithm):
                 request_timeout_s=config.sample_timeout_s,
             ),
             on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
-            elastic=self._elastic_runners(),
+            elastic=elastic_env_runners(runners, config.max_num_env_runners),
         )
 
     def training_step(self) -> None:
@@ -347,7 +349,7 @@ class MnM(Algorithm):
         """
         self.coordinator.finish_learning()
         if kwargs.get("component") is None:
-            self._refuse_other_task(*resolve(path, kwargs.get("filesystem")))
+            refuse_other_task(*resolve(path, kwargs.get("filesystem")), self._task())
         try:
             super().restore_from_path(path, *args, **kwargs)
             self._raise_learner_error()
@@ -379,47 +381,11 @@ class MnM(Algorithm):
         }
         return json.loads(json.dumps(task, default=repr))
 
-    def _refuse_other_task(self, filesystem: Any, folder: str) -> None:
-        fault = checkpoint_fault(filesystem, folder)
-        if fault is not None:
-            raise ValueError(fault)
-        saved, own = read_task_file(filesystem, folder), self._task()
-        for name, value in own.items():
-            if saved.get(name) != value:
-                raise ValueError(
-                    f"The checkpoint {folder} was made with {name}={saved.get(name)!r}, this "
-                    f"algorithm has {name}={value!r}: restore with the settings it was made with."
-                )
-
     def _raise_learner_error(self) -> None:
         """RLlib drops what a remote learner raises while it saves or restores; we do not."""
         error = self._ask_learner(lambda learner: learner.pop_error())
         if error is not None:
             raise ValueError(error)
-
-    def _build_pool(self, config: MnMConfig, spaces: Any) -> RolloutPool | None:
-        if config.num_rollout_workers == 0:
-            return None
-        group = ray.util.get_current_placement_group()
-        first = 0 if group is None else group.bundle_count - config.num_rollout_workers
-        return RolloutPool(
-            config,
-            config.num_rollout_workers,
-            task_spaces(*spaces),
-            config.settings(),
-            resolve_termination(config),
-            first,
-            config.num_gpus_per_rollout_worker,
-            config.max_num_rollout_workers,
-        )
-
-    def _elastic_runners(self) -> ElasticActors | None:
-        group, most = self.env_runner_group, self.config.max_num_env_runners
-        if most is None:
-            return None
-        return ElasticActors(
-            group._worker_manager, lambda index: start_env_runner_outside(group, index), most
-        )
 
     def _log_report(self, report: TurnReport) -> None:
         """Counters and scalars under RLlib's names and ours."""
@@ -454,29 +420,3 @@ class MnM(Algorithm):
 def _complete(result: dict[str, Any], missing: dict[str, float]) -> None:
     """Adds to the runners' metrics of `result` those of `missing` that it lacks."""
     result[ENV_RUNNER_RESULTS] = {**missing, **result.get(ENV_RUNNER_RESULTS, {})}
-
-
-def _warn_if_too_large(request: PlacementGroupFactory) -> None:
-    """Says so where Ray has too few CPUs for the actors: they would wait for ever without a word.
-
-    Under Tune the placement group has seen to it.
-    """
-    if ray.util.get_current_placement_group() is not None:
-        return
-    # The first bundle is this process.
-    needed = sum(bundle.get("CPU", 0) for bundle in request.bundles[1:])
-    there = ray.cluster_resources().get("CPU", 0)
-    if needed > there:
-        logger.warning(
-            "The actors of this config need %g CPUs and Ray has %g: unless the cluster grows they "
-            "wait for ever; start Ray with ray.init(num_cpus=%d) or ask for fewer actors.",
-            needed,
-            there,
-            needed,
-        )
-
-
-def rollout_worker_bundle(config: MnMConfig) -> dict[str, float]:
-    """Resources of one rollout worker."""
-    gpus = config.num_gpus_per_rollout_worker
-    return {"CPU": 1.0, "GPU": gpus} if gpus else {"CPU": 1.0}

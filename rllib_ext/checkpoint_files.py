@@ -83,3 +83,26 @@ def checkpoint_fault(filesystem: fs.FileSystem, folder: str) -> str | None:
                 f"{size}."
             )
     return None
+
+
+def refuse_other_task(filesystem: fs.FileSystem, folder: str, own: dict[str, Any]) -> None:
+    """Checks that a checkpoint is whole, and of the task that is to be restored.
+
+    Args:
+        filesystem: that `folder` is on.
+        folder: of the checkpoint.
+        own: what `task.json` must say.
+
+    Raises:
+        ValueError: it is not.
+    """
+    fault = checkpoint_fault(filesystem, folder)
+    if fault is not None:
+        raise ValueError(fault)
+    saved = read_task_file(filesystem, folder)
+    for name, value in own.items():
+        if saved.get(name) != value:
+            raise ValueError(
+                f"The checkpoint {folder} was made with {name}={saved.get(name)!r}, this "
+                f"algorithm has {name}={value!r}: restore with the settings it was made with."
+            )

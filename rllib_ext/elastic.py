@@ -1,12 +1,10 @@
-"""A number of environment runners that changes: the setting, and a runner beside the reserved."""
+"""The part of MnM's configuration that lets the numbers of its actors grow and shrink."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
-from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -64,29 +62,3 @@ class ElasticConfig(AlgorithmConfig):
                     f"max_{name}={most} needs a learner of its own, whose waiting is measured: "
                     "set .learners(num_learners=1)."
                 )
-
-
-def start_env_runner_outside(group: EnvRunnerGroup, worker_index: int) -> Any:
-    """Starts a runner like those of `group`, outside any placement group and without restarts.
-
-    Args:
-        group: gives class, arguments and resources; it does not know of the runner.
-        worker_index: of the new runner; none in `group` has it.
-
-    Returns:
-        The actor's handle; it may have no resources yet.
-    """
-    actor = ray.remote(**{**group._remote_args, "max_restarts": 0})(group.env_runner_cls)
-    return actor.options(scheduling_strategy="DEFAULT").remote(
-        env_creator=group._env_creator,
-        validate_env=None,
-        default_policy_class=group._policy_class,
-        config=group._remote_config_obj_ref,
-        worker_index=worker_index,
-        num_workers=group._remote_config.num_env_runners,
-        recreated_worker=False,
-        log_dir=group._logdir,
-        spaces=None,
-        dataset_shards=None,
-        tune_trial_id=group._tune_trial_id,
-    )

@@ -12,8 +12,9 @@ from typing import Any
 
 from ray.exceptions import RayActorError
 
-from distributed.coordinator import Coordinator, Pace
+from distributed.coordinator import Coordinator
 from distributed.elasticity import Load
+from distributed.flow import Pace
 from distributed.learner_core import TurnReport
 from distributed.rollout_pool import RolloutPool
 

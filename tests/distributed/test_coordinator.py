@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from ray.exceptions import RayActorError, RayTaskError
 
 from distributed import coordinator as coordinator_module
-from distributed.coordinator import REQUESTS_PER_COLLECTOR, Coordinator, Pace
+from distributed.coordinator import REQUESTS_PER_COLLECTOR, Coordinator
 from distributed.failure import FAILURES_IN_A_ROW, Failed
+from distributed.flow import Pace
 from tests.distributed.scripted_flow import Flow, ScriptedManager, ScriptOver
 
 

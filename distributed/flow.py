@@ -1,0 +1,107 @@
+"""What the coordinator asks of whom, how fast, and what it counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import ray
+
+from distributed.failure import Failed
+from distributed.learner_core import TurnReport
+
+
+class CollectorProtocol(Protocol):
+    """What a collector answers, as an actor or in this process."""
+
+    def collect(
+        self, policy: list[ray.ObjectRef] | None, vector_steps: int, first_step: int
+    ) -> tuple[list[ray.ObjectRef], int, Any] | Failed:
+        """Steps with these weights, or uniformly at random with None.
+
+        Args:
+            policy: reference to the weights, in a list so that it stays a reference.
+            vector_steps: steps of the vector environment.
+            first_step: real steps begun in the run before this request.
+
+        Returns:
+            A reference to the record batch in a list, its rows, and the collector's metrics; or
+            why there is none.
+        """
+
+
+class LearnerProtocol(Protocol):
+    """What the learner answers, as an actor or in this process."""
+
+    def turn(
+        self,
+        real: list[ray.ObjectRef],
+        synthetic: list[ray.ObjectRef],
+        rollout_parts: int | None = None,
+    ) -> TurnReport:
+        """See `LearnerCore.turn`."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast the wheel may turn.
+
+    Attributes:
+        vector_steps: steps of the vector environment per request.
+        steps_per_request: real steps that a request may bring at the most.
+        num_random_steps: real steps with uniformly random actions before learning starts.
+        max_weight_lag: real steps; no weights older than this are used.
+        request_timeout_s: seconds that a collector may take for one request; one that takes longer
+            hangs, and is restarted.
+    """
+
+    vector_steps: int
+    steps_per_request: int
+    num_random_steps: int
+    max_weight_lag: int
+    request_timeout_s: float = 60.0
+
+
+@dataclass
+class OpenRequest:
+    """An open request; `published_at` is None where actions are random, `collector` 0 if local."""
+
+    published_at: int | None
+    steps: int
+    collector: int = 0
+
+
+@dataclass
+class WaitingBatch:
+    """A batch that the learner does not have yet."""
+
+    collector: int
+    reference: ray.ObjectRef
+    steps: int
+    metrics: Any
+
+
+@dataclass
+class FlowCounts:
+    """What the driver knows of the flow: requested = returned + lost + those of open requests.
+
+    Attributes:
+        steps_requested: real steps asked of collectors; once answered, those really made.
+        steps_returned: real steps that collectors have handed over and that are not lost.
+        steps_lost: real steps of requests that failed, and of batches that died with their
+            collector before the learner had them.
+        weight_lag: largest age of any weights used in the last turn, in real steps.
+        weight_lag_max: in the whole run.
+        worker_failures: times that a collector failed or died.
+        worker_restarts: collectors and rollout workers that came back into service.
+        learner_idle_s: seconds between turns of the learner, by its own clock.
+    """
+
+    steps_requested: int = 0
+    steps_returned: int = 0
+    steps_lost: int = 0
+    weight_lag: int = 0
+    weight_lag_max: int = 0
+    worker_failures: int = 0
+    worker_restarts: int = 0
+    learner_idle_s: float = 0.0
