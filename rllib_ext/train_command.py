@@ -17,6 +17,7 @@ from rich.console import Console
 
 from mnm import ALGORITHMS, Settings
 from rllib_ext.algorithm import MnM
+from rllib_ext.dry_run import placement_report
 from rllib_ext.errors import UserError
 from rllib_ext.given_settings import parse_assignments, read_settings_file
 from rllib_ext.interruption import Interruption
@@ -117,6 +118,12 @@ def train(
     offline_updates: Annotated[
         int, typer.Option(help="Joint updates on them before the first real step.")
     ] = 0,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what Ray is asked for and whether it has it; start nothing."
+        ),
+    ] = False,
     wandb: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases.")
     ] = None,
@@ -157,7 +164,8 @@ def train(
     if resume is not None:
         plan, folder = resumed_plan(resume, given), resume
         run_config = plan.config(folder)
-        resume_from = prepare_resume(folder.resolve())
+        if not dry_run:
+            resume_from = prepare_resume(folder.resolve())
     else:
         plan = new_plan(context.params)
         if output is None:
@@ -167,12 +175,18 @@ def train(
         folder = output
         refuse_used_folder(folder)
         run_config = plan.config(folder)
+    request = MnM.default_resource_request(run_config)
+    if dry_run:
+        with ray_session(request):
+            lines, fits = placement_report(request)
+        typer.echo("\n".join(lines))
+        raise typer.Exit(int(not fits))
     trackers = tracking_callbacks(plan.wandb, plan.mlflow)
     display = ProgressDisplay(plan.title, plan.steps)
     console = Console()
     with (
         Interruption(partial(leave, folder)) as interruption,
-        ray_session(MnM.default_resource_request(run_config)),
+        ray_session(request),
     ):
         interruption.begin()
         plan.save(folder)
@@ -252,7 +266,9 @@ def resumed_plan(folder: Path, given: dict[str, Any]) -> RunPlan:
     Raises:
         UserError: there is no run, an option cannot change, or the run is over.
     """
-    given = {name: value for name, value in given.items() if name not in ("resume", "trace")}
+    given = {
+        name: value for name, value in given.items() if name not in ("resume", "trace", "dry_run")
+    }
     plan = RunPlan.load(folder).resumed(given)
     summary = folder / SUMMARY_FILE
     if summary.is_file() and json.loads(summary.read_text())["env_steps"] >= plan.steps:

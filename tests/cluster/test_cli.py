@@ -546,3 +546,17 @@ def test_a_value_that_is_no_number_stops_the_run_and_the_last_checkpoint_stays(
     assert evaluated.code == 0, evaluated.err
     assert json.loads(evaluated.out)["episodes"] == 2
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_dry_run_says_whether_the_cluster_has_room_and_starts_nothing(
+    mnm: Mnm, tiny: Path, tmp_path: Path
+) -> None:
+    words = ("train", "--env", LINE, "--config", tiny, "--output", tmp_path / "run", "--dry-run")
+    done = mnm(*words, "--num-env-runners", 0, "--num-rollout-workers", 0)
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == "It fits."
+    done = mnm(*words, "--num-env-runners", 500)
+    assert done.code == 1
+    assert "no place for" in done.out
+    assert not (tmp_path / "run").exists()
