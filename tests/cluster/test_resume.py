@@ -14,23 +14,34 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
+import torch
 
-from rllib_ext.run_folder import STEPS_COLUMN, is_whole_checkpoint, task_of
+from rllib_ext.checkpoint_files import AGENT_FILE, LEARNER_FOLDER
+from rllib_ext.run_folder import RETURN_COLUMN, STEPS_COLUMN, is_whole_checkpoint, task_of
 from rllib_ext.run_plan import RunPlan
 from tests.cluster.commands import LINE, ROOT, Mnm, assert_one_sentence
+from tests.mnm.small_cases import flat_tensors, same_tensors
 
+PENDULUM = "InvertedPendulum-v5"
 ENDLESS = 1_000_000
 
 
-def start(folder: Path, settings: Path, *words: Any) -> subprocess.Popen[str]:
-    """`mnm train` in a session of its own, without any remote actor but the trial's."""
+def options(folder: Path, settings: Path, env: str) -> list[str]:
+    """Words for a run without any remote actor but the trial's: one that repeats bit for bit."""
+    return [
+        *("--env", env, "--config", str(settings), "--output", str(folder)),
+        *("--num-env-runners", "0", "--num-rollout-workers", "0", "--evaluation-interval", "50"),
+    ]
+
+
+def start(folder: Path, settings: Path, *words: Any, env: str = LINE) -> subprocess.Popen[str]:
+    """`mnm train` in a session of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("RAY_ADDRESS", None)
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "cluster.cli", "train", "--env", LINE),
-            *("--config", str(settings), "--num-env-runners", "0", "--num-rollout-workers", "0"),
-            *("--evaluation-interval", "50", "--output", str(folder), *map(str, words)),
+            *(sys.executable, "-m", "cluster.cli", "train"),
+            *(*options(folder, settings, env), *map(str, words)),
         ],
         env=environment,
         stdout=subprocess.PIPE,
@@ -65,11 +76,11 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("local_ray")
-def test_a_signal_saves_and_the_run_goes_on(
+def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been(
     number: signal.Signals, mnm: Mnm, tiny: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    process = start(folder, tiny, "--steps", ENDLESS)
+    process = start(folder, tiny, "--steps", ENDLESS, env=PENDULUM)
     wait_for_steps(process)
     errors = end(process, number)
     assert process.returncode == 128 + number
@@ -84,9 +95,10 @@ def test_a_signal_saves_and_the_run_goes_on(
     before = pd.read_csv(folder / "progress.csv")
     assert before[STEPS_COLUMN].iloc[-1] == steps
 
-    assert mnm("train", "--resume", folder, "--steps", steps + 75).code == 0
+    end_at = 50 * (steps // 50 + 3)
+    assert mnm("train", "--resume", folder, "--steps", end_at).code == 0
     summary = json.loads((folder / "summary.json").read_text())
-    assert steps + 75 <= summary["env_steps"] < steps + 75 + 50
+    assert end_at <= summary["env_steps"] < end_at + 10
     assert summary["updates_to_data_ratio"] == before["updates_to_data_ratio"].iloc[-1]
     curve = pd.read_csv(folder / "progress.csv")
     assert list(curve[STEPS_COLUMN])[: len(before)] == list(before[STEPS_COLUMN])
@@ -94,7 +106,21 @@ def test_a_signal_saves_and_the_run_goes_on(
     assert curve["time_total_s"].is_monotonic_increasing
     # Iterations end at the next multiple of their interval again.
     assert (curve[STEPS_COLUMN].iloc[len(before) :] % 50 < 10).all()
+    assert (curve["env_runners/num_episodes_dropped_lifetime"] == 0).all()
     assert_one_sentence(mnm("train", "--resume", folder))
+
+    whole = tmp_path / "whole"
+    assert mnm("train", *options(whole, tiny, PENDULUM), "--steps", end_at).code == 0
+    assert same_tensors(agent_of(folder), agent_of(whole))
+    evaluated = [RETURN_COLUMN, STEPS_COLUMN]
+    uninterrupted = pd.read_csv(whole / "progress.csv")[evaluated]
+    assert curve[evaluated].dropna().reset_index(drop=True).equals(uninterrupted)
+
+
+def agent_of(run: Path) -> dict[str, torch.Tensor]:
+    """All that is learned, with the optimizers' state, the counters and the random state."""
+    file = run / "checkpoint" / LEARNER_FOLDER / AGENT_FILE
+    return flat_tensors(torch.load(file, weights_only=True))
 
 
 @pytest.mark.usefixtures("local_ray")

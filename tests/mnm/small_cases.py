@@ -101,3 +101,18 @@ def same_tensors(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
     return first.keys() == second.keys() and all(
         torch.equal(first[name], second[name]) for name in first
     )
+
+
+def flat_tensors(state: Any, path: str = "") -> dict[str, torch.Tensor]:
+    """All tensors within nested dicts and lists, by their places."""
+    if isinstance(state, torch.Tensor):
+        return {path: state.detach().cpu().clone()}
+    if isinstance(state, int | float):
+        return {path: torch.tensor(state, dtype=torch.float64)}
+    items = state.items() if isinstance(state, dict) else enumerate(state or ())
+    if isinstance(state, str):
+        return {}
+    found: dict[str, torch.Tensor] = {}
+    for name, value in items:
+        found.update(flat_tensors(value, f"{path}/{name}"))
+    return found

@@ -11,7 +11,7 @@ import torch
 
 from mnm.settings import ALGORITHMS
 from rllib_ext import MnM, MnMConfig
-from tests.mnm.small_cases import assert_same_rows, same_tensors
+from tests.mnm.small_cases import assert_same_rows, flat_tensors, same_tensors
 from tests.rllib_ext.small_configs import tiny_config
 from tests.rllib_ext.whole_algorithms import ask_learner, built, replay_of
 
@@ -52,21 +52,6 @@ def assert_same_figures(resumed: dict[str, Any], expected: dict[str, Any]) -> No
         if first[name] != second[name] and not (np.isnan(first[name]) and np.isnan(second[name]))
     }
     assert not differing
-
-
-def flat_tensors(state: Any, path: str = "") -> dict[str, torch.Tensor]:
-    """All tensors within nested dicts and lists, by their places."""
-    if isinstance(state, torch.Tensor):
-        return {path: state.detach().cpu().clone()}
-    if isinstance(state, int | float):
-        return {path: torch.tensor(state, dtype=torch.float64)}
-    items = state.items() if isinstance(state, dict) else enumerate(state or ())
-    if isinstance(state, str):
-        return {}
-    found: dict[str, torch.Tensor] = {}
-    for name, value in items:
-        found.update(flat_tensors(value, f"{path}/{name}"))
-    return found
 
 
 def learned(algo: MnM) -> dict[str, torch.Tensor]:
