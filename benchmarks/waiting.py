@@ -17,8 +17,7 @@ from benchmarks.measure import Row, alternate, summarise
 
 ENV = "Waiting"
 STEP_S = 0.02
-FRAGMENT = 10  # steps a request
-COLLECTORS = (2, 8, 32)
+COLLECTORS_AND_FRAGMENTS = ((2, 10), (8, 10), (32, 10), (32, 50))  # fragment: steps a request
 COLLECTOR_BYTES = 500e6
 
 
@@ -50,14 +49,14 @@ def make_waiting(context: Any) -> gym.Env:
     return Waiting()
 
 
-def live(collectors: int) -> Live:
+def live(collectors: int, fragment: int) -> Live:
     """sac with tiny networks and one update in a hundred steps: the learner is no limit."""
     return Live(
         live_config(
             ENV,
             Actors(collectors=collectors, learner=True),
-            iteration=FRAGMENT * collectors,
-            fragment=FRAGMENT,
+            iteration=fragment * collectors,
+            fragment=fragment,
             algo="sac",
             hidden_sizes=(16, 16),
             batch_size=16,
@@ -78,14 +77,14 @@ def rows(quick: bool) -> list[Row]:
     """Real steps a second of N collectors against N times one collector's."""
     seconds, repeats = (1.0, 3) if quick else (5.0, 5)
     results = []
-    for count in (2,) if quick else COLLECTORS:
+    for count, fragment in COLLECTORS_AND_FRAGMENTS[: 1 if quick else None]:
         free = psutil.virtual_memory().available
         if free < (count + 4) * COLLECTOR_BYTES:
             print(f"waiting: {count} collectors are left out, {free / 1e9:.0f} GB are free.")
             continue
         with local_ray(num_cpus=count + 3):
             register_env(ENV, make_waiting)  # in this Ray
-            one, many = live(1), live(count)
+            one, many = live(1, fragment), live(count, fragment)
             figures = alternate(
                 {
                     "one": partial(steps_per_second, one, seconds),
@@ -97,7 +96,8 @@ def rows(quick: bool) -> list[Row]:
             many.stop()
         results.append(
             summarise(
-                f"waiting: {count} collectors, {1000 * STEP_S:.0f} ms a step",
+                f"waiting: {count} collectors, {1000 * STEP_S:.0f} ms a step, {fragment} steps a "
+                "request",
                 "real steps/s",
                 figures["many"],
                 [count * rate for rate in figures["one"]],

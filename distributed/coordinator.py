@@ -19,6 +19,8 @@ from distributed.flow import (
     OpenRequest,
     Pace,
     WaitingBatch,
+    collect,
+    take_turn,
 )
 from distributed.learner_core import TurnReport
 from distributed.rollout_pool import Imagined, RolloutPool
@@ -93,7 +95,7 @@ class Coordinator:
             assert self.local_learner is not None
             report = self.local_learner.turn([], [])
         else:
-            (result,) = self.learner.foreach_actor("turn", kwargs={"real": [], "synthetic": []})
+            (result,) = self.learner.foreach_actor(take_turn, kwargs={"real": [], "synthetic": []})
             report = result.get() if result.ok else _raise(result.get())
         self.latest = report
         counts = self.counts
@@ -205,7 +207,7 @@ class Coordinator:
                     return
                 tag = f"{COLLECT}{self._requests}"
                 if self.collectors.foreach_actor_async(
-                    "collect", tag=tag, kwargs=arguments, remote_actor_ids=[index]
+                    collect, tag=tag, kwargs=arguments, remote_actor_ids=[index]
                 ):
                     self._requests += 1
                     if at_work[index] == 0:
@@ -320,7 +322,7 @@ class Coordinator:
         if self.learner is None:
             assert self.local_learner is not None
             return self._finish(self.local_learner.turn(**arguments))
-        sent = self.learner.foreach_actor_async("turn", tag="turn", kwargs=arguments)
+        sent = self.learner.foreach_actor_async(take_turn, tag="turn", kwargs=arguments)
         if not sent:
             raise RuntimeError(LEARNER_GONE)
         return None

@@ -42,6 +42,20 @@ class LearnerProtocol(Protocol):
         """See `LearnerCore.turn`."""
 
 
+def collect(collector: CollectorProtocol, **arguments: Any) -> Any:
+    """Has a collector collect; for Ray's actor manager.
+
+    It would take the method's name as well, but make a function of it that is pickled whole in
+    every request; one of a module goes by its name.
+    """
+    return collector.collect(**arguments)
+
+
+def take_turn(learner: LearnerProtocol, **arguments: Any) -> TurnReport:
+    """Has the learner make a turn; as `collect`."""
+    return learner.turn(**arguments)
+
+
 @dataclass(frozen=True)
 class Pace:
     """How fast the wheel may turn.

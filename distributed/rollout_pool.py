@@ -44,6 +44,11 @@ class _Job:
     sent_at: float = 0.0
 
 
+def imagine(worker: RolloutWorker, **arguments: Any) -> Any:
+    """Has a worker imagine; see `distributed.flow.collect`."""
+    return worker.imagine(**arguments)
+
+
 class RolloutPool:
     """`RolloutWorker` actors under Ray's fault-tolerant manager.
 
@@ -132,7 +137,7 @@ class RolloutPool:
                 continue
             job = self._waiting.popleft()
             sent = self.manager.foreach_actor_async(
-                "imagine",
+                imagine,
                 tag="imagine",
                 kwargs={"weights": job.weights, "request": [job.request]},
                 remote_actor_ids=[index],

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Callable
+from copy import copy
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -81,7 +82,8 @@ class MnM(Algorithm):
         # Before RLlib's own actors: its learner takes any free bundle of the placement group.
         self.pool = build_pool(config, spaces)
         # All names from the start: Tune's progress.csv takes its columns from the first result.
-        self._statistics = dict.fromkeys(statistics(config.settings()), math.nan)
+        self._settings = config.settings()
+        self._statistics = dict.fromkeys(statistics(self._settings), math.nan)
         self._stop_asked = StopAsked()
         super().setup(config)  # its callback on_algorithm_init may restore a checkpoint
         if config.output is not None:
@@ -95,7 +97,7 @@ class MnM(Algorithm):
             self.eval_env_runner_group.sync_weights = self._send_published_policy
         self._offline_updates_per_iteration = int(
             (config.min_sample_timesteps_per_iteration or 0)
-            * (config.settings().updates_to_data_ratio or 1.0)
+            * (self._settings.updates_to_data_ratio or 1.0)
         )
 
     @cached_property
@@ -111,7 +113,7 @@ class MnM(Algorithm):
             pace=Pace(
                 vector_steps=config.rollout_fragment_length,
                 steps_per_request=config.rollout_fragment_length * config.num_envs_per_env_runner,
-                num_random_steps=config.settings().num_random_steps,
+                num_random_steps=self._settings.num_random_steps,
                 max_weight_lag=config.resolved_max_weight_lag(),
                 request_timeout_s=config.sample_timeout_s,
             ),
@@ -141,7 +143,7 @@ class MnM(Algorithm):
         it would between real steps, and no step.
         """
         config = self.config
-        self.config = config.copy(copy_frozen=False)
+        self.config = _thawed(config)
         interval = config.min_sample_timesteps_per_iteration or 0
         if self._offline_is_due and config.offline_updates:
             self._end_iteration()
@@ -158,7 +160,7 @@ class MnM(Algorithm):
         interval = self.config.evaluation_interval
         if interval:
             _complete(result.setdefault(EVALUATION_RESULTS, {}), {**NO_RETURNS, **NO_FAILURES})
-        if interval and self.config.settings().has_classifier:
+        if interval and self._settings.has_classifier:
             due = (self.iteration + 1) % interval == 0 and not self._stop_asked()
             result["bound"] = self._estimate_bound() if due else dict(NO_ESTIMATE)
         return result
@@ -244,7 +246,7 @@ class MnM(Algorithm):
 
     def _estimate_bound(self) -> dict[str, float]:
         """The bound and the log return of the present policy; NaN while no model is fitted."""
-        settings, group = self.config.settings(), self.eval_env_runner_group
+        settings, group = self._settings, self.eval_env_runner_group
         published = self.coordinator.latest
         assert published is not None
         if (
@@ -376,8 +378,8 @@ class MnM(Algorithm):
         task = {
             "env": env_name(self.config),
             "env_config": dict(self.config.env_config),
-            "algo": self.config.settings().algo,
-            **self.config.settings().network_sizes(),
+            "algo": self._settings.algo,
+            **self._settings.network_sizes(),
         }
         return json.loads(json.dumps(task, default=repr))
 
@@ -389,7 +391,7 @@ class MnM(Algorithm):
 
     def _log_report(self, report: TurnReport) -> None:
         """Counters and scalars under RLlib's names and ours."""
-        log, settings = self.metrics.log_value, self.config.settings()
+        log, settings = self.metrics.log_value, self._settings
         self._statistics.update(report.statistics)
         ingested = report.env_steps - self._logged_env_steps
         self._logged_env_steps = report.env_steps
@@ -415,6 +417,13 @@ class MnM(Algorithm):
         }
         for name, value in totals.items():
             log(name, value, reduce="item")
+
+
+def _thawed(config: MnMConfig) -> MnMConfig:
+    """A shallow copy that can be set; RLlib's own copies all values, some milliseconds' work."""
+    thawed = copy(config)
+    object.__setattr__(thawed, "_is_frozen", False)
+    return thawed
 
 
 def _complete(result: dict[str, Any], missing: dict[str, float]) -> None:
