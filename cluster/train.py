@@ -1,4 +1,4 @@
-"""The script of a job: `ray job submit ... -- python -m cluster.train --env ...` is `mnm train` there."""
+"""The script of a job: `ray job submit ... -- python -m cluster.train ...` is `mnm train` there."""
 
 from __future__ import annotations
 
