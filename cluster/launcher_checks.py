@@ -91,7 +91,10 @@ def launcher_problems(config: dict[str, Any], pins: PinnedVersions) -> Iterator[
 
 
 def launcher_notes(config: dict[str, Any]) -> Iterator[str]:
-    """One line for each value that is still the file's example."""
+    """One line for each value that is still the file's example, and each file that is not there."""
+    for local in config.get("file_mounts", {}).values():
+        if not Path(local).expanduser().exists():
+            yield f"file_mounts: {local} is not there, seen from this folder"
     provider = config.get("provider", {})
     for address in [provider.get("head_ip"), *provider.get("worker_ips", [])]:
         if address and _is_example(address):

@@ -25,6 +25,7 @@ from rllib_ext.ray_session import first_line
 
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray's, in Ray's order
 CONNECT_TIMEOUT_S = 10.0
+TOKEN_PLACES = "to ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
 POLL_S = 1.0  # between two looks at the job's status
 MOST_LOST_LOGS = 30  # connections in a row that broke without a new line
 # Ray kills a job this long after it asked it to stop; the 3 s of its default are too few to save.
@@ -194,8 +195,8 @@ class Job:
         except AuthenticationError as error:
             if "Authentication required" in error.message:
                 raise UserError(
-                    f"{self.address} asks for a token and none was found: bring the cluster's to "
-                    "~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH."
+                    f"{self.address} asks for a token and none was found: bring the cluster's "
+                    f"{TOKEN_PLACES}."
                 ) from None
             raise UserError(
                 f"{self.address} refuses the token of {token_source()}: bring the cluster's there."
@@ -235,9 +236,11 @@ def authorization() -> dict[str, str]:
     """The header with the token, by Ray's rules of where it is; empty where there is none.
 
     Raises:
-        UserError: the file that RAY_AUTH_TOKEN_PATH names cannot be read.
+        UserError: the file that RAY_AUTH_TOKEN_PATH names cannot be read, or there is no token and
+            RAY_AUTH_MODE wants one.
     """
-    if os.environ.get("RAY_AUTH_MODE", "token") != "token":
+    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
+    if mode == "disabled":
         return {}
     token = os.environ.get("RAY_AUTH_TOKEN", "")
     if not token:
@@ -249,6 +252,8 @@ def authorization() -> dict[str, str]:
                 raise UserError(
                     f"The token file {named} of RAY_AUTH_TOKEN_PATH cannot be read."
                 ) from error
+    if mode == "token" and not token:
+        raise UserError(f"RAY_AUTH_MODE is token and no token is found: bring one {TOKEN_PLACES}.")
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 

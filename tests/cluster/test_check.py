@@ -36,6 +36,18 @@ def test_the_files_here_pass(name: str, mnm: Mnm) -> None:
     assert "example" in done.out  # addresses, images: to be filled in
 
 
+def test_a_file_that_is_to_be_copied_and_is_not_there_is_noted(
+    mnm: Mnm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(ROOT)
+    missing = "note: file_mounts: ~/.ray/auth_token is not there"
+    assert missing in mnm("cluster", "check", ROOT / "cluster" / LOCAL).out
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("secret")
+    assert "file_mounts" not in mnm("cluster", "check", ROOT / "cluster" / LOCAL).out
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_the_first_line_says_what_a_file_is_for(name: str) -> None:
     first = (ROOT / "cluster" / name).read_text().splitlines()[0]

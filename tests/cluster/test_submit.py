@@ -156,6 +156,16 @@ def test_without_a_token_it_is_refused(mnm: Mnm, folder: Path) -> None:
     assert f"{server.url} asks for a token" in done.err
 
 
+def test_a_token_that_is_wanted_and_not_there(
+    mnm: Mnm, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with JobServer(token=TOKEN) as server:
+        done = submit(mnm, folder, server)
+    assert_one_sentence(done)
+    assert "RAY_AUTH_MODE is token and no token is found" in done.err
+
+
 def test_no_token_is_sent_where_tokens_are_off(
     mnm: Mnm, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
