@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import socket
@@ -28,6 +29,11 @@ CONNECT_TIMEOUT_S = 10.0
 TOKEN_PLACES = "to ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
 POLL_S = 1.0  # between two looks at the job's status
 MOST_LOST_LOGS = 30  # connections in a row that broke without a new line
+CHATTY_LOGGERS = (  # of Ray's client, which would stand between the lines of the job
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 # Ray kills a job this long after it asked it to stop; the 3 s of its default are too few to save.
 STOP_WAIT_S = 30
 EXIT_FAILED = 1
@@ -86,6 +92,8 @@ class Job:
         self.name = ""
         self._shown = 0  # characters of the log
         self._status: JobStatus | None = None
+        for name in CHATTY_LOGGERS:
+            logging.getLogger(name).setLevel(logging.WARNING)
         parts = urlsplit(address)
         try:
             port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -105,6 +113,7 @@ class Job:
 
     def start(self, entrypoint: str, working_dir: Path) -> None:
         """Uploads the folder and submits the command."""
+        _say(f"copying {working_dir.resolve()} to {self.address}")
         self.name = self._ask(
             lambda: self._client.submit_job(
                 entrypoint=entrypoint,
@@ -117,7 +126,7 @@ class Job:
                 },
             )
         )
-        _say(f"job {self.name} is submitted to {self.address}")
+        _say(f"job {self.name} is submitted")
 
     def stop(self) -> None:
         """Asks the job to stop; `mnm train` saves first."""

@@ -56,7 +56,9 @@ def test_a_job_is_submitted_followed_and_ends_with_its_code(mnm: Mnm, folder: Pa
     with JobServer() as server:
         done = submit(mnm, folder, server, *words)
     assert (done.code, done.out) == (0, "first\nsecond\n")
-    assert f"mnm: job {JOB} is submitted to {server.url}" in done.err
+    assert f"mnm: copying {folder} to {server.url}" in done.err
+    assert f"mnm: job {JOB} is submitted" in done.err
+    assert all(line.startswith("mnm: ") for line in done.err.splitlines())
     assert done.err.splitlines()[-1] == f"mnm: job {JOB} is SUCCEEDED"
     entrypoint = ["python", "-m", "cluster.train", *words]
     assert shlex.split(server.submitted["entrypoint"]) == entrypoint
