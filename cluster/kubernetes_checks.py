@@ -59,7 +59,12 @@ def _job_problems(document: dict[str, Any], pins: PinnedVersions) -> Iterator[st
         problem
         for name, group in groups
         for problem in _object_problems(
-            {"apiVersion": "v1", "kind": "PodTemplate", "template": group.template}, name
+            {
+                "apiVersion": "v1",
+                "kind": "PodTemplate",
+                "template": group.template.model_dump(exclude_unset=True),
+            },
+            name,
         )
     ]
     if schema_problems:
@@ -87,16 +92,15 @@ def _named_groups(cluster: RayClusterSpec) -> list[tuple[str, Group]]:
 
 
 def _container_problems(name: str, group: Group, pins: PinnedVersions) -> Iterator[str]:
-    for container in group.template["spec"]["containers"]:
-        limits = container.get("resources", {}).get("limits", {})
-        missing = [kind for kind in ("cpu", "memory") if kind not in limits]
+    for container in group.template.spec.containers:
+        missing = [kind for kind in ("cpu", "memory") if kind not in container.resources.limits]
         if missing:
-            yield f"{name}: container {container['name']} has no limit of {' and '.join(missing)}"
-        mismatch = pins.image_mismatch(container.get("image", ""))
+            yield f"{name}: container {container.name} has no limit of {' and '.join(missing)}"
+        mismatch = pins.image_mismatch(container.image)
         if mismatch:
             yield f"{name}: {mismatch} of {pins.file.name}"
-        for variable in container.get("env", []):
-            if variable["name"] == "RAY_AUTH_TOKEN" and "value" in variable:
+        for variable in container.env:
+            if variable.get("name") == "RAY_AUTH_TOKEN" and "value" in variable:
                 yield f"{name}: the token itself stands in the file; leave it to authOptions"
 
 
@@ -149,10 +153,10 @@ def _ray_resources(group: Group) -> set[str] | None:
 
 
 def _gpus(group: Group) -> int:
-    return sum(
-        int(container.get("resources", {}).get("limits", {}).get(GPU, 0))
-        for container in group.template["spec"]["containers"]
-    )
+    limits = [
+        str(container.resources.limits.get(GPU)) for container in group.template.spec.containers
+    ]
+    return sum(int(limit) for limit in limits if limit.isdigit())
 
 
 def _object_problems(document: dict[str, Any], name: str) -> Iterator[str]:

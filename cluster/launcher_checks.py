@@ -7,6 +7,7 @@ import copy
 import io
 import ipaddress
 import json
+import logging
 import re
 import shlex
 from collections.abc import Iterator
@@ -151,6 +152,7 @@ def _schema_problems(config: dict[str, Any]) -> Iterator[str]:
 def _prepared(config: dict[str, Any]) -> dict[str, Any]:
     """The config with Ray's defaults, checked by Ray; what Ray prints about it is not shown."""
     silent = io.StringIO()
+    logging.getLogger("ray.autoscaler._private.util").setLevel(logging.WARNING)
     with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
         full: dict[str, Any] = prepare_config(copy.deepcopy(config))
         validate_config(full)
@@ -201,6 +203,9 @@ def _port_problems(full: dict[str, Any], head: RayStart, worker: RayStart) -> It
             f"--port={head_port}; use $RAY_HEAD_IP:{head_port}"
         )
     for rule in full["provider"].get("security_group", {}).get("IpPermissions", []):
+        if not isinstance(rule, dict):
+            yield f"provider.security_group: {rule} is no rule of IpPermissions"
+            continue
         blocks = [*rule.get("IpRanges", []), *rule.get("Ipv6Ranges", [])]
         everyone = any(EVERYONE.intersection(block.values()) for block in blocks)
         ports = (rule.get("FromPort"), rule.get("ToPort"))

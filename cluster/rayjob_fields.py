@@ -1,7 +1,7 @@
 """The fields of KubeRay's RayJob, typed: there is no published package of its schema.
 
-Of the release 1.6 of KubeRay, without deprecated and alpha fields. Pod templates are Kubernetes'
-own and not described here.
+Of the release 1.6 of KubeRay, without deprecated and alpha fields. Of pod templates, which are
+Kubernetes' own, only what is looked at is here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,39 @@ class Fields(BaseModel):
     """Knows its fields only, and takes no text for a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class PodFields(BaseModel):
+    """Knows some of its fields; Kubernetes' own schemas know the others."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class Resources(PodFields):
+    """Of a container, by Kubernetes' names."""
+
+    limits: dict[str, str | int | float] = Field(default_factory=dict)
+
+
+class Container(PodFields):
+    """With one Ray process of a cluster, or beside it."""
+
+    name: str
+    image: str
+    resources: Resources = Field(default_factory=Resources)
+    env: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class PodSpec(PodFields):
+    """What runs in a pod; the first container is Ray's."""
+
+    containers: list[Container] = Field(min_length=1)
+
+
+class PodTemplate(PodFields):
+    """Of the pods of a group."""
+
+    spec: PodSpec
 
 
 class AuthOptions(Fields):
@@ -46,7 +79,7 @@ class Group(Fields):
     rayStartParams: dict[str, str] = Field(default_factory=dict)
     resources: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] | None = None
-    template: dict[str, Any]
+    template: PodTemplate
 
 
 class HeadGroup(Group):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from cluster.launcher_checks import ray_start
+from cluster.kubernetes_checks import kubernetes_problems
+from cluster.launcher_checks import launcher_problems, ray_start
+from cluster.pinned_versions import DEFAULT_CONSTRAINTS, PinnedVersions
 from tests.cluster.commands import ROOT, Mnm, assert_one_sentence
 
 AWS, LOCAL, KUBERAY = "cluster.yaml", "local.yaml", "kuberay/rayjob.yaml"
@@ -276,7 +278,7 @@ def test_what_is_wrong_gets_its_line(
     config = yaml.safe_load((ROOT / "cluster" / name).read_text())
     change(config)
     file = tmp_path / "changed.yaml"
-    file.write_text(yaml.safe_dump(copy.deepcopy(config)))
+    file.write_text(yaml.safe_dump(config))
     done = mnm("cluster", "check", file)
     assert done.code == 1
     assert done.out == ""
@@ -285,6 +287,39 @@ def test_what_is_wrong_gets_its_line(
     assert any(re.search(line, text) for text in lines), done.err
     assert len(lines) <= 3, done.err  # and nothing that is not wrong
     assert "secret" not in done.err.replace("secretName", "")
+
+
+def places(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every key and index below a node, by the way to it."""
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(node, dict):
+        items = node.items()
+    elif isinstance(node, list):
+        items = enumerate(node)
+    for key, value in items:
+        yield (*place, key)
+        yield from places(value, (*place, key))
+
+
+@pytest.mark.usefixtures("needs_schemas")
+@pytest.mark.parametrize("name", FILES)
+def test_whatever_is_missing_the_check_ends_in_lines(name: str) -> None:
+    whole = yaml.safe_load((ROOT / "cluster" / name).read_text())
+    pins = PinnedVersions(DEFAULT_CONSTRAINTS)
+    refused = 0
+    for place in places(whole):
+        config = copy.deepcopy(whole)
+        node = config
+        for key in place[:-1]:
+            node = node[key]
+        del node[place[-1]]
+        if place[0] in ("provider", "kind") and len(place) == 1:
+            continue  # no cluster file any more
+        check = kubernetes_problems([config], pins) if "kind" in config else None
+        problems = list(check or launcher_problems(config, pins))
+        assert all("\n" not in problem for problem in problems)
+        refused += bool(problems)
+    assert refused > 10
 
 
 def test_a_secret_does_not_stand_in_the_file(mnm: Mnm, tmp_path: Path) -> None:
