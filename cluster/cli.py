@@ -8,6 +8,8 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
+from cluster.check_command import cluster_app
+from cluster.submit_command import submit
 from mnm.tabular.commands import figures
 from rllib_ext.errors import UserError
 from rllib_ext.evaluate_command import evaluate
@@ -24,8 +26,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, export, figures):
+for command in (train, evaluate, export, figures, submit):
     app.command()(command)
+app.add_typer(cluster_app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,75 @@
+"""The versions of constraints.txt, and what in a cluster file does not match them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from rllib_ext.errors import UserError
+
+CONSTRAINTS_FILE = "constraints.txt"
+DEFAULT_CONSTRAINTS = Path(__file__).resolve().parent.parent / CONSTRAINTS_FILE
+PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==([A-Za-z0-9.+!*]+)")
+RAY_IMAGE = re.compile(r"(?:^|/)rayproject/ray(?:-ml)?(?::([^-@\s]+))?")
+
+
+class PinnedVersions:
+    """What constraints.txt allows.
+
+    Args:
+        file: the constraints.
+
+    Raises:
+        UserError: the file is not there or is no list of `name==version`.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._allowed: dict[str, set[str]] = {}
+        try:
+            lines = file.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"The versions in {file} cannot be read: name the file with --constraints."
+            ) from error
+        for number, line in enumerate(lines, 1):
+            text = line.split("#")[0].strip()
+            if not text:
+                continue
+            try:
+                requirement = Requirement(text)
+            except InvalidRequirement as error:
+                raise UserError(f"{file}, line {number} is no name==version: {text}.") from error
+            allowed = self._allowed.setdefault(canonicalize_name(requirement.name), set())
+            allowed.update(part.version for part in requirement.specifier)
+
+    @property
+    def ray(self) -> str:
+        """Ray's version.
+
+        Raises:
+            UserError: the file does not name it.
+        """
+        try:
+            (version,) = self._allowed["ray"]
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{self.file} does not pin ray to one version.") from error
+        return version
+
+    def mismatches(self, command: str) -> Iterator[str]:
+        """A sentence for each `name==version` of a shell command that the constraints forbid."""
+        for name, version in PINNED.findall(command):
+            allowed = self._allowed.get(canonicalize_name(name))
+            if allowed and version not in allowed:
+                yield f"{name}=={version} does not match {name}=={' or '.join(sorted(allowed))}"
+
+    def image_mismatch(self, image: str) -> str | None:
+        """A sentence where an image is Ray's own of another version, else None."""
+        match = RAY_IMAGE.search(image)
+        if match is None or match[1] == self.ray:
+            return None
+        return f"image {image} does not match ray=={self.ray}"
