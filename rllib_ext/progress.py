@@ -78,7 +78,8 @@ class ProgressDisplay(tune.Callback):
         updates = (result.get("num_updates_lifetime") or 0) + offline_updates
         now = time.monotonic()
         rate = math.nan
-        if self._last is not None and now > self._last[0]:
+        # After a failure the run goes on from a checkpoint, with fewer updates than before.
+        if self._last is not None and now > self._last[0] and updates >= self._last[1]:
             rate = (updates - self._last[1]) / (now - self._last[0])
         self._last = (now, updates)
         learner = result.get("learners", {}).get("default_policy", {})

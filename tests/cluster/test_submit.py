@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,15 @@ def test_a_job_that_fails_gives_its_code(
     assert message is None or message in done.err
 
 
+@pytest.fixture
+def _sigint_as_in_a_terminal() -> Iterator[None]:
+    """A shell ignores it in what it starts in the background, and so would the tests there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_sigint_as_in_a_terminal")
 def test_ctrl_c_stops_the_job_and_follows_it_to_its_end(mnm: Mnm, folder: Path) -> None:
     with JobServer(on_log=lambda: os.kill(os.getpid(), signal.SIGINT)) as server:
         done = submit(mnm, folder, server)

@@ -82,6 +82,13 @@ def test_what_is_not_known_yet_is_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     assert "classifier" not in last
 
 
+def test_a_run_that_goes_on_from_a_checkpoint_has_no_negative_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = shown(monkeypatch, [result(200, 100), result(150, 50)], terminal=False)
+    assert "updates/s" not in text
+
+
 def test_on_a_terminal_there_is_a_live_panel(monkeypatch: pytest.MonkeyPatch) -> None:
     text = shown(
         monkeypatch,
