@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray.dashboard.modules import dashboard_sdk
 
 from cluster import submit_command
 from tests.cluster.commands import ROOT, Done, Mnm, assert_one_sentence
@@ -24,7 +25,12 @@ TOKEN = "a-token-of-this-test"
 
 @pytest.fixture(autouse=True)
 def _no_token_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither the tester's token nor cluster, and no waiting."""
+    """Neither the tester's token nor cluster, and no waiting.
+
+    The process of `mnm submit` has not started Ray. This one may have, and Ray's client would send
+    the token that Ray keeps from then.
+    """
+    monkeypatch.setattr(dashboard_sdk, "get_auth_headers_if_auth_enabled", lambda headers: {})
     for name in (
         *("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"),
         *("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"),
