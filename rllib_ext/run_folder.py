@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from pyarrow import fs
 
+from distributed.offline_data import LOG_FOLDER
 from distributed.storage import write_file
 from rllib_ext.checkpoint_files import checkpoint_fault, read_task_file
 from rllib_ext.errors import UserError
@@ -161,6 +162,14 @@ def is_whole_checkpoint(folder: Path) -> bool:
     """
     local = fs.LocalFileSystem()
     return folder.is_dir() and checkpoint_fault(local, folder.resolve().as_posix()) is None
+
+
+def remove_if_nothing_came(folder: Path) -> bool:
+    """Removes a run's folder that has neither a result nor logged transitions; whether it did."""
+    if any((folder / name).exists() for name in (CHECKPOINT_FOLDER, PROGRESS_FILE, LOG_FOLDER)):
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    return True
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import shutil
 import sys
 import time
 from functools import partial
@@ -31,6 +30,7 @@ from rllib_ext.run_folder import (
     newest_checkpoint,
     prepare_resume,
     refuse_used_folder,
+    remove_if_nothing_came,
     task_of,
 )
 from rllib_ext.run_plan import RunPlan
@@ -290,8 +290,9 @@ def stopped_message(folder: Path) -> str:
     """What was saved of a run that a signal ended, and how to go on; of nothing no folder stays."""
     newest = newest_checkpoint(folder.resolve())
     if newest is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        return "mnm: stopped before the first checkpoint; nothing is kept"
+        if remove_if_nothing_came(folder):
+            return "mnm: stopped before the first result; nothing is kept"
+        return f"mnm: stopped before the first checkpoint; {folder} cannot be resumed"
     steps = task_of(newest)["env_steps"]
     return (
         f"mnm: stopped; {steps} real steps are saved in {folder}. Go on with: "

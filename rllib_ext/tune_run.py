@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -20,12 +19,12 @@ from rllib_ext.errors import UserError, root_cause
 from rllib_ext.evaluation import evaluate_policy
 from rllib_ext.ray_session import first_line
 from rllib_ext.run_folder import (
-    PROGRESS_FILE,
     STEPS_COLUMN,
     draw_bound,
     draw_learning_curve,
     join_curves,
     keep_checkpoint,
+    remove_if_nothing_came,
     task_of,
     write_summary,
 )
@@ -146,8 +145,8 @@ def run(
     join_curves(folder)
     if result.error is not None:
         cause = root_cause(result.error)
-        if checkpoint is None and not (folder / PROGRESS_FILE).is_file():
-            shutil.rmtree(folder)  # nothing came of it: leave nothing half-written
+        if checkpoint is None:
+            remove_if_nothing_came(folder)
         if isinstance(cause, USERS_ERRORS):
             raise UserError(first_line(cause)) from result.error
         raise result.error

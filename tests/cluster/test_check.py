@@ -21,14 +21,6 @@ FILES = [AWS, LOCAL, KUBERAY]
 Change = Callable[[dict[str, Any]], object]
 
 
-@pytest.fixture
-def needs_schemas(request: pytest.FixtureRequest) -> None:
-    """Skips a case of Kubernetes where its schemas are not installed."""
-    if KUBERAY in request.node.callspec.params.values():
-        pytest.importorskip("kubernetes_validate")
-
-
-@pytest.mark.usefixtures("needs_schemas")
 @pytest.mark.parametrize("name", FILES)
 def test_the_files_here_pass(name: str, mnm: Mnm) -> None:
     file = ROOT / "cluster" / name
@@ -270,7 +262,6 @@ WRONG: dict[str, tuple[str, Change, str]] = {
 }
 
 
-@pytest.mark.usefixtures("needs_schemas")
 @pytest.mark.parametrize(("name", "change", "line"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_gets_its_line(
     name: str, change: Change, line: str, mnm: Mnm, tmp_path: Path
@@ -301,7 +292,6 @@ def places(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(value, (*place, key))
 
 
-@pytest.mark.usefixtures("needs_schemas")
 @pytest.mark.parametrize("name", FILES)
 def test_whatever_is_missing_the_check_ends_in_lines(name: str) -> None:
     whole = yaml.safe_load((ROOT / "cluster" / name).read_text())
@@ -323,7 +313,6 @@ def test_whatever_is_missing_the_check_ends_in_lines(name: str) -> None:
 
 
 def test_a_secret_does_not_stand_in_the_file(mnm: Mnm, tmp_path: Path) -> None:
-    pytest.importorskip("kubernetes_validate")
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",

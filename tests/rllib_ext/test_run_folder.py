@@ -29,6 +29,7 @@ from rllib_ext.run_folder import (
     newest_checkpoint,
     prepare_resume,
     refuse_used_folder,
+    remove_if_nothing_came,
     task_of,
     write_summary,
 )
@@ -162,6 +163,17 @@ def test_a_run_is_made_ready_to_go_on_from_its_newest_whole_checkpoint(tmp_path:
     write_curve(tmp_path, [7], "second")
     prepare_resume(tmp_path)
     assert set(os.listdir(tmp_path)) == left | {"progress.part-1.csv", "result.part-1.json"}
+
+
+@pytest.mark.parametrize("name", [None, "checkpoint", PROGRESS_FILE, "transitions"])
+def test_only_a_folder_that_nothing_came_of_is_removed(tmp_path: Path, name: str | None) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.json").write_text("{}")
+    if name is not None:
+        (folder / name).write_text("")
+    assert remove_if_nothing_came(folder) == (name is None)
+    assert folder.exists() == (name is not None)
 
 
 def test_nothing_whole_is_nothing_to_go_on_from(tmp_path: Path) -> None:
