@@ -5,6 +5,7 @@ Importing this module registers them with Gymnasium, so `tests.line_tasks:Line-v
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import gymnasium as gym
@@ -187,6 +188,18 @@ class Raising(Line):
         return super().step(action)
 
 
+class Fading(Line):
+    """The later it is, the smaller the reward: of two trials one after the other the first wins."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"limit": 1e9, **kwargs})
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """As ever, but for the reward, which is the inverse of the machine's uptime in days."""
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, 86400.0 / time.monotonic(), terminated, truncated, info
+
+
 def far_from_origin(observations: Any, actions: Any, next_observations: Any) -> Any:
     """The termination rule of `Line`, for `termination="tests.line_tasks:far_from_origin"`."""
     return next_observations[:, 0].abs() > 1.0
@@ -203,6 +216,7 @@ for task in (
     BrokenAfterAWhile,
     Negative,
     Raising,
+    Fading,
 ):
     name = f"{task.__name__}-v0"
     if name not in gym.registry:
