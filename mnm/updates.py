@@ -15,6 +15,9 @@ from mnm.replay import Batch, ReplayBuffer
 from mnm.rewards import RewardTransform
 from mnm.settings import Settings
 
+# The model's is there at every update, for its clipping.
+NORMS_NOTED = ("critics", "policy", "classifier", "stopping")
+
 
 class JointUpdate:
     """Makes updates on batches from the replay and the imagined transitions.
@@ -51,6 +54,7 @@ class JointUpdate:
         self.target_entropy = -self.action_dim if auto else float(settings.target_entropy)
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._notes_norms = False  # of gradients: at the last update of a call, as each costs time
         self._critic_parameters: list[Tensor] = list(networks.critics.parameters())
         self._target_parameters: list[Tensor] = list(networks.target_critics.parameters())
         self.optimizers = {
@@ -81,7 +85,8 @@ class JointUpdate:
             "mnm-approx": self._update_mnm_approx,
             "mnm": self._update_mnm,
         }[self.settings.algo]
-        for _ in range(count):
+        for left in reversed(range(count)):
+            self._notes_norms = left == 0
             step()
         return self._read_statistics()
 
@@ -325,6 +330,8 @@ class JointUpdate:
         if max_norm is not None:
             norm = nn.utils.clip_grad_norm_(parameters, max_norm)
             self._record(**{f"{name}_gradient_norm": norm})
+        elif self._notes_norms and name in NORMS_NOTED:
+            self._record(**{f"{name}_gradient_norm": nn.utils.get_total_norm(gradients)})
         optimizer.step()
 
     def _record(self, **values: Tensor) -> None:
