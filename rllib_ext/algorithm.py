@@ -21,6 +21,7 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from distributed.coordinator import LEARNER_GONE, Coordinator
 from distributed.flow import Pace
 from distributed.learner_core import TurnReport
+from distributed.stop_request import StopAsked
 from distributed.storage import resolve
 from rllib_ext.actors import (
     build_pool,
@@ -38,7 +39,6 @@ from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces
 from rllib_ext.reporting import Reporting
 from rllib_ext.sample_metrics import SampleMetrics
-from rllib_ext.stop_request import StopAsked
 
 logger = logging.getLogger(__name__)
 
