@@ -109,6 +109,9 @@ class FlowCounts:
         worker_failures: times that a collector failed or died.
         worker_restarts: collectors and rollout workers that came back into service.
         learner_idle_s: seconds between turns of the learner, by its own clock.
+        waited_for_steps_s: seconds that the learner was at rest for want of real steps, by the
+            driver's clock and without evaluations.
+        waited_for_lag_s: seconds that it was at rest because the weight lag held collectors back.
     """
 
     steps_requested: int = 0
@@ -119,3 +122,5 @@ class FlowCounts:
     worker_failures: int = 0
     worker_restarts: int = 0
     learner_idle_s: float = 0.0
+    waited_for_steps_s: float = 0.0
+    waited_for_lag_s: float = 0.0
