@@ -390,6 +390,9 @@ class Coordinator:
         # Where the lag holds collectors back, more of them would only wait too.
         if at_rest and self._held_by is None:
             self._load.waited_s += seconds
+            self.counts.waited_for_steps_s += seconds
+        elif at_rest:
+            self.counts.waited_for_lag_s += seconds
         if self.pool is not None:
             self.pool.load.seconds += seconds
             self.pool.load.busy_s += seconds * self.pool.num_busy

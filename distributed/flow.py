@@ -112,6 +112,9 @@ class FlowCounts:
         worker_restarts: collectors and rollout workers that came back into service.
         learner_idle_s: seconds between turns of the learner, by its own clock.
         non_finite_statistics: figures of the learner that were infinite or no number, in all turns.
+        waited_for_steps_s: seconds that the learner was at rest for want of real steps, by the
+            driver's clock and without evaluations.
+        waited_for_lag_s: seconds that it was at rest because the weight lag held collectors back.
     """
 
     steps_requested: int = 0
@@ -123,6 +126,8 @@ class FlowCounts:
     worker_restarts: int = 0
     learner_idle_s: float = 0.0
     non_finite_statistics: int = 0
+    waited_for_steps_s: float = 0.0
+    waited_for_lag_s: float = 0.0
 
     def note_non_finite(self, statistics: Mapping[str, float]) -> None:
         """Counts the statistics of a turn that are infinite or no number."""
