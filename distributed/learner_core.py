@@ -64,11 +64,19 @@ class LearnerCore:
         agent: what learns.
         num_rollout_workers: into how many parts a rollout request is cut, unless a turn says
             otherwise; 0: imagine inline.
+        should_stop: asked while updates are made; on True the turn ends with some still due, which
+            the next one makes.
     """
 
-    def __init__(self, agent: Agent, num_rollout_workers: int = 0) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        num_rollout_workers: int = 0,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
         self.agent = agent
         self.num_rollout_workers = num_rollout_workers
+        self.should_stop = should_stop
         self.version = 0
         self._ended_at = time.perf_counter()
         self.log: TransitionLog | None = None
@@ -101,7 +109,7 @@ class LearnerCore:
 
     def train_offline(self, updates: int) -> dict[str, float]:
         """Makes joint updates on what the replay holds; see `mnm.offline_training`."""
-        return train_offline(self.agent, updates) if updates else {}
+        return train_offline(self.agent, updates, self.should_stop) if updates else {}
 
     def resume_log(self, partition: str | None) -> None:
         """Goes on with the log after a restore; `partition` is that of the checkpoint's run."""
@@ -158,7 +166,7 @@ class LearnerCore:
             else:
                 agent.ingest_synthetic(agent.imagine(request))
         clock.lap("imagine")
-        statistics.update(agent.update_if_due())
+        statistics.update(agent.update_if_due(self.should_stop))
         clock.lap("update")
         report = self.publish(with_model=bool(requests))
         clock.lap("publish")

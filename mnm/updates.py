@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from mnm.dynamics import DynamicsEnsemble
 from mnm.replay import Batch, ReplayBuffer
 from mnm.rewards import RewardTransform
 from mnm.settings import Settings
+
+ASK_EVERY = 16  # updates: a fraction of a second
 
 
 class JointUpdate:
@@ -75,15 +77,27 @@ class JointUpdate:
 
     def run(self, count: int) -> dict[str, float]:
         """Makes `count` joint updates and returns the means of their statistics by name."""
+        self.make(count)
+        return self.read_statistics()
+
+    def make(self, count: int, should_stop: Callable[[], bool] | None = None) -> int:
+        """Makes joint updates and returns how many.
+
+        Args:
+            count: to make.
+            should_stop: asked after every `ASK_EVERY` of them, and on True no more are made.
+        """
         step = {
             "sac": self._update_sac,
             "mbpo": self._update_mbpo,
             "mnm-approx": self._update_mnm_approx,
             "mnm": self._update_mnm,
         }[self.settings.algo]
-        for _ in range(count):
+        for made in range(count):
+            if should_stop is not None and made and made % ASK_EVERY == 0 and should_stop():
+                return made
             step()
-        return self._read_statistics()
+        return count
 
     # One update of each algorithm
 
@@ -336,7 +350,7 @@ class JointUpdate:
                 self._sums[name] = value.detach().clone()
                 self._counts[name] = 1
 
-    def _read_statistics(self) -> dict[str, float]:
+    def read_statistics(self) -> dict[str, float]:
         """Means since the last call; the only place where an update's figures leave the device."""
         if not self._sums:
             return {}

@@ -28,6 +28,7 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from distributed.coordinator import LEARNER_GONE, Coordinator
 from distributed.flow import Pace
 from distributed.learner_core import TurnReport
+from distributed.stop_request import StopAsked
 from distributed.storage import resolve
 from mnm.statistics import statistics
 from rllib_ext.actors import (
@@ -45,7 +46,6 @@ from rllib_ext.checkpoint_files import (
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces
 from rllib_ext.sample_metrics import NO_EPISODES, NO_FAILURES, NO_RETURNS, SampleMetrics
-from rllib_ext.stop_request import StopAsked
 
 logger = logging.getLogger(__name__)
 
