@@ -78,7 +78,7 @@ def draw_learning_curves(
             for run in group.runs:
                 own = run.curve(RETURN_COLUMN)
                 axes.plot(own.steps, own.values, color=colour, linewidth=0.7, alpha=0.45)
-        _band(axes, table, colour, line, f"{group.label} ({_count(len(group.runs), 'seed')})")
+        _band(axes, table, colour, line, f"{group.label} ({_count(len(group.runs), 'run')})")
         if len(table):
             last = table.iloc[-1]
             sentences.append(f"{group.label} ends at {last['iqm']:.4g} after {last['steps']:g}")

@@ -26,7 +26,8 @@ def run_table(groups: Sequence[Group], threshold: float | None = None) -> pd.Dat
 
     Args:
         groups: of runs.
-        threshold: evaluation return whose first steps are wanted; None: the return to stop at.
+        threshold: evaluation return whose first steps are wanted; None: the return to stop at of
+            the group's first run that has one.
 
     Returns:
         Columns `env`, `group`, `algo`, `seed`, `status`, `steps`, `final_return`, `threshold`,
@@ -34,8 +35,9 @@ def run_table(groups: Sequence[Group], threshold: float | None = None) -> pd.Dat
     """
     rows = []
     for group in groups:
+        given = (threshold, *(run.plan.stop_return for run in group.runs))
+        wanted = next((value for value in given if value is not None), None)
         for run in group.runs:
-            wanted = run.plan.stop_return if threshold is None else threshold
             reached = math.nan
             if wanted is not None:
                 reached = steps_to_threshold(run.curve(RETURN_COLUMN), wanted)
