@@ -264,7 +264,7 @@ def test_joint_update_is_the_full_objective(
         going_on = 1 - before.stopping(normaliser, *columns).detach()
         objective = going_on * (weight * logit + following)
     model_loss = (
-        likelihood * torch.stack(change_losses).mean()
+        likelihood * torch.stack(change_losses).sum(-1).mean()
         + torch.stack(reward_losses).mean()
         - objective.mean()
     )
