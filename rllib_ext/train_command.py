@@ -19,9 +19,11 @@ from rllib_ext.algorithm import MnM
 from rllib_ext.dry_run import placement_report
 from rllib_ext.errors import UserError
 from rllib_ext.given_settings import parse_assignments, read_settings_file
+from rllib_ext.grafana_connection import URL_VARIABLE
 from rllib_ext.interruption import Interruption
 from rllib_ext.progress import ProgressDisplay
 from rllib_ext.ray_session import ray_session
+from rllib_ext.run_annotations import run_annotations
 from rllib_ext.run_folder import (
     BOUND_FILE,
     CURVE_FILE,
@@ -131,6 +133,14 @@ def train(
         str | None,
         typer.Option(metavar="EXPERIMENT", help="Log to MLflow, at MLFLOW_TRACKING_URI."),
     ] = None,
+    grafana_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar=URL_VARIABLE,
+            help="Mark start, checkpoints and end on the graphs there, with GRAFANA_TOKEN.",
+        ),
+    ] = None,
 ) -> None:
     """Train an agent; writes curves, summary and checkpoint into the run's folder.
 
@@ -181,7 +191,10 @@ def train(
             lines, fits = placement_report(request)
         typer.echo("\n".join(lines))
         raise typer.Exit(int(not fits))
-    trackers = tracking_callbacks(plan.wandb, plan.mlflow)
+    trackers = [
+        *tracking_callbacks(plan.wandb, plan.mlflow),
+        *run_annotations(grafana_url, "grafana_url" in given, folder.resolve().name, plan.title),
+    ]
     display = ProgressDisplay(plan.title, plan.steps)
     console = Console()
     with (
@@ -267,7 +280,9 @@ def resumed_plan(folder: Path, given: dict[str, Any]) -> RunPlan:
         UserError: there is no run, an option cannot change, or the run is over.
     """
     given = {
-        name: value for name, value in given.items() if name not in ("resume", "trace", "dry_run")
+        name: value
+        for name, value in given.items()
+        if name not in ("resume", "trace", "dry_run", "grafana_url")
     }
     plan = RunPlan.load(folder).resumed(given)
     summary = folder / SUMMARY_FILE
