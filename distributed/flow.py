@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -109,6 +111,7 @@ class FlowCounts:
         worker_failures: times that a collector failed or died.
         worker_restarts: collectors and rollout workers that came back into service.
         learner_idle_s: seconds between turns of the learner, by its own clock.
+        non_finite_statistics: figures of the learner that were infinite or no number, in all turns.
     """
 
     steps_requested: int = 0
@@ -119,3 +122,8 @@ class FlowCounts:
     worker_failures: int = 0
     worker_restarts: int = 0
     learner_idle_s: float = 0.0
+    non_finite_statistics: int = 0
+
+    def note_non_finite(self, statistics: Mapping[str, float]) -> None:
+        """Counts the statistics of a turn that are infinite or no number."""
+        self.non_finite_statistics += sum(not math.isfinite(value) for value in statistics.values())

@@ -1,14 +1,7 @@
-"""The one table of metrics that a run exports for Prometheus; docs/metrics.md is written from it.
+"""The one table of metrics that a run exports for Prometheus.
 
-Ray's exporter gives every metric the prefix `ray_`, a counter the suffix `_total` besides, and adds
-labels of its own (`SessionName`, `WorkerId`, ...): see `prometheus_name`. All of ours are gauges
-that are set again every turn. A Ray counter can only be raised, so it would start at zero in a
-process that goes on from a checkpoint, and the last value of a process that is gone would be
-exported for ever; a gauge vanishes 20 s after it was last set. Hence in queries:
-
-- a rate is `clamp_min(deriv(ray_mnm_env_steps[1m]), 0)`, not `rate()`: a run that goes on from a
-  checkpoint takes its totals back, which `rate()` would read as a counter's restart from zero;
-- `max by (run, ...)` joins the two series that a run has for some seconds after a restart.
+What holds for all of them, the names there, and how to query them: docs/metrics.md, which
+`distributed.telemetry_page` writes from this table.
 """
 
 from __future__ import annotations
@@ -17,11 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mnm.statistics import ACTOR_CRITIC, CLASSIFIER, JOINT, MODEL
-
 Tags = Mapping[str, str]
 
-STATISTICS = {**ACTOR_CRITIC, **MODEL, **CLASSIFIER, **JOINT}
 COMMON_LABELS = ("run", "role", "worker")
 LEARNER: Tags = {"role": "learner"}
 COLLECTOR: Tags = {"role": "collector"}
@@ -74,7 +64,7 @@ def prometheus_name(metric: Metric | str) -> str:
 def _totals() -> Iterable[Metric]:
     """What the whole run has done; a checkpoint keeps all of it."""
     for name, unit, meaning, figure, tags in (
-        ("env_steps", "steps", "real steps that the learner has", "num_env_steps", LEARNER),
+        ("env_steps", "steps", "real steps that the learner has", "env_steps", LEARNER),
         ("updates", "updates", "joint updates", "num_updates_lifetime", LEARNER),
         (
             "synthetic_transitions",
@@ -97,7 +87,13 @@ def _totals() -> Iterable[Metric]:
             "num_offline_updates",
             LEARNER,
         ),
-        ("episodes", "episodes", "real episodes that have ended", "num_episodes", COLLECTOR),
+        (
+            "episodes",
+            "episodes",
+            "real episodes that have ended",
+            "training/num_episodes_lifetime",
+            COLLECTOR,
+        ),
     ):
         yield Metric(f"mnm_{name}", unit, meaning, {figure: tags})
 
@@ -203,24 +199,44 @@ def _learning() -> Iterable[Metric]:
                 meaning + interval,
                 {f"bound/{name}{end}": EVALUATION},
             )
-    for figure, unit in (
-        ("model_holdout_nll", "nats"),
-        ("model_holdout_rmse", ""),
-        ("model_fit_steps", "steps"),
-        ("model_objective", "nats"),
-        ("classifier_loss", "nats"),
-        ("classifier_accuracy", "share"),
-        ("classifier_logit_real", "nats"),
-        ("classifier_logit_imagined", "nats"),
-        ("classifier_logit_pool", "nats"),
-        ("critic_loss", ""),
-        ("q_value", ""),
-        ("q_target", ""),
-        ("policy_entropy", "nats"),
-        ("alpha", ""),
+    for figure, unit, meaning in (
+        (
+            "model_holdout_nll",
+            "nats",
+            "of s' - s on held-out transitions, per dimension, after the last fit",
+        ),
+        (
+            "model_holdout_rmse",
+            "",
+            "error of s' - s on held-out transitions, in units of each dimension's scale",
+        ),
+        ("model_fit_steps", "steps", "gradient steps of the last maximum-likelihood fit"),
+        ("model_objective", "", "what the model maximises in `mnm`'s joint updates"),
+        ("classifier_loss", "nats", "binary cross-entropy on training batches"),
+        (
+            "classifier_accuracy",
+            "share",
+            "on held-out transitions: 0.5 is chance, 1 tells every imagined one from the real",
+        ),
+        ("classifier_logit_real", "nats", "mean logit of held-out real transitions"),
+        (
+            "classifier_logit_imagined",
+            "nats",
+            "mean logit of next states imagined at the same states and actions",
+        ),
+        (
+            "classifier_logit_pool",
+            "nats",
+            "mean logit of next states imagined at the rollouts' states and actions",
+        ),
+        ("critic_loss", "", "squared error of the critics, summed over both"),
+        ("q_value", "", "mean action value of the critics"),
+        ("q_target", "", "mean target of the critics"),
+        ("policy_entropy", "nats", "with actions scaled to (-1, 1)"),
+        ("alpha", "", "weight of the policy's entropy"),
     ):
         name = "temperature" if figure == "alpha" else figure
-        yield Metric(f"mnm_{name}", unit, STATISTICS[figure], {figure: LEARNER})
+        yield Metric(f"mnm_{name}", unit, meaning, {figure: LEARNER})
     yield Metric(
         "mnm_gradient_norm",
         "",
@@ -260,14 +276,14 @@ def _machine() -> Iterable[Metric]:
             "env_restarts",
             "",
             "environments that raised and were made anew",
-            "num_env_restarts",
+            "training/num_env_restarts_lifetime",
             COLLECTOR,
         ),
         (
             "episodes_dropped",
             "episodes",
             "episodes broken off by a failure or a restore",
-            "num_episodes_dropped",
+            "training/num_episodes_dropped_lifetime",
             COLLECTOR,
         ),
     ):

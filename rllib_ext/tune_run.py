@@ -12,6 +12,7 @@ from typing import Any
 
 from ray import tune
 
+from distributed.stop_request import is_stop_asked
 from distributed.vector_env import EnvironmentFailed
 from rllib_ext.algorithm import MnM
 from rllib_ext.config import MnMConfig
@@ -29,7 +30,6 @@ from rllib_ext.run_folder import (
     write_summary,
 )
 from rllib_ext.run_plan import FINAL_EPISODES, RunPlan
-from rllib_ext.stop_request import is_stop_asked
 
 EVALUATIONS_TO_STOP = 2  # in a row, at the stop return or above
 CHECKPOINTS = 20  # of a whole run, at least one an iteration in a short one
