@@ -147,10 +147,13 @@ class RunPlan:
                 .evaluation(evaluation_interval=1, evaluation_duration=FINAL_EPISODES)
                 .reporting(min_sample_timesteps_per_iteration=self.evaluation_interval)
                 .debugging(seed=self.seed)
-                .offline_data(input_=self.offline_data, offline_updates=self.offline_updates)
+                .offline_data(
+                    input_=self.offline_data,
+                    offline_updates=self.offline_updates,
+                    output=folder / LOG_FOLDER if self.log_transitions else None,
+                    output_run=folder.resolve().name,
+                )
             )
-            if self.log_transitions:
-                config.offline_data(output=folder / LOG_FOLDER, output_run=folder.resolve().name)
             config.validate()
             spaces = probe_spaces(config)
             if self.offline_data:

@@ -20,10 +20,12 @@ from rllib_ext.algorithm import MnM
 from rllib_ext.dry_run import placement_report
 from rllib_ext.errors import UserError
 from rllib_ext.given_settings import parse_assignments, read_settings_file
+from rllib_ext.grafana_connection import URL_VARIABLE
 from rllib_ext.health import Health
 from rllib_ext.interruption import Interruption
 from rllib_ext.progress import JsonLines, ProgressDisplay, write_json_line
 from rllib_ext.ray_session import ray_session
+from rllib_ext.run_annotations import run_annotations
 from rllib_ext.run_folder import (
     BOUND_FILE,
     CURVE_FILE,
@@ -40,7 +42,7 @@ from rllib_ext.tracking import tracking_callbacks
 from rllib_ext.tune_run import run
 from rllib_ext.tuned import tuned_settings
 
-OPTIONS_OF_NO_RUN = ("resume", "trace", "dry_run", "quiet", "json_")
+OPTIONS_OF_NO_RUN = ("resume", "trace", "dry_run", "quiet", "json_", "grafana_url")
 TRACE_DELAY_S = 2.0  # Ray's processes report their calls once a second
 TRACE_NAMES = {  # categories of Ray's timeline
     "task::MnMEnvRunner.apply": "collector: collect",
@@ -145,6 +147,14 @@ def train(
         str | None,
         typer.Option(metavar="EXPERIMENT", help="Log to MLflow, at MLFLOW_TRACKING_URI."),
     ] = None,
+    grafana_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar=URL_VARIABLE,
+            help="Mark start, checkpoints and end on the graphs there, with GRAFANA_TOKEN.",
+        ),
+    ] = None,
 ) -> None:
     """Train an agent; writes curves, summary and checkpoint into the run's folder.
 
@@ -195,7 +205,10 @@ def train(
             lines, fits = placement_report(request)
         typer.echo("\n".join(lines))
         raise typer.Exit(int(not fits))
-    trackers = tracking_callbacks(plan.wandb, plan.mlflow)
+    trackers = [
+        *tracking_callbacks(plan.wandb, plan.mlflow),
+        *run_annotations(grafana_url, "grafana_url" in given, folder.resolve().name, plan.title),
+    ]
     health = Health(run_config)
     display = ProgressDisplay(plan.title, plan.steps, health, run_config.resolved_max_weight_lag())
     shown = [JsonLines(plan.steps, health) if json_ else display] if not quiet else []
