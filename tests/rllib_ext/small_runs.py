@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ PLAN: dict[str, Any] = {
 
 def write_run(
     folder: Path,
-    returns: list[float] = [1.0, 2.0, 3.0, 4.0],  # noqa: B006: read only
+    returns: Sequence[float] = (1.0, 2.0, 3.0, 4.0),
     finished: bool = True,
     checkpoint: bool = False,
     **plan: Any,
