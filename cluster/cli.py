@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from cluster.check_command import cluster_app
+from cluster.dashboard_command import dashboard_app
 from cluster.submit_command import submit
 from mnm.tabular.commands import figures
 from rllib_ext.errors import UserError
@@ -30,6 +31,7 @@ app = typer.Typer(
 for command in (train, evaluate, report, export, figures, submit):
     app.command()(command)
 app.add_typer(cluster_app)
+app.add_typer(dashboard_app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -80,6 +80,8 @@ class Coordinator:
         self._load = Load()  # of the collectors, since they last were adapted to it
         self._held_by: str | None = None  # what keeps collectors without a request from having one
         self._failures_in_a_row = 0
+        self._waited = (0, 0)  # batches, real and imagined, when the learner last came free
+        self.handed_over: Counter[tuple[str, int]] = Counter()  # rows, by role and worker
 
     def restore_counts(self, counts: dict[str, Any]) -> None:
         """Goes on counting from a checkpoint's counts, by their names; `start` balances them."""
@@ -169,6 +171,16 @@ class Coordinator:
             counts[f"num_healthy_{name}"] = 0 if manager is None else manager.num_healthy_actors()
             counts[f"num_pending_{name}"] = 0 if elastic is None else elastic.num_pending
         return counts
+
+    def queue_lengths(self) -> dict[str, int]:
+        """See `mnm_queue_length` in `distributed.telemetry`."""
+        collected, imagined = self._waited
+        return {
+            "queue_collected": collected,
+            "queue_imagined": imagined,
+            "queue_collect_requests": len(self._open),
+            "queue_rollout_requests": 0 if self.pool is None else len(self.pool.published_at),
+        }
 
     # Collectors
 
@@ -298,6 +310,7 @@ class Coordinator:
         if opened.published_at is not None:
             self._note_lag(opened.published_at)
         self._collected.append(batch)
+        self.handed_over["collector", batch.collector] += batch.steps
 
     def _note_lag(self, published_at: int) -> None:
         lag = self.counts.steps_returned - published_at
@@ -319,6 +332,7 @@ class Coordinator:
         if self.pool is not None:
             arguments["rollout_parts"] = self.pool.size
         self._learning, self._learning_imagined = batches, imagined
+        self._waited = (len(batches), len(imagined))
         if self.learner is None:
             assert self.local_learner is not None
             return self._finish(self.local_learner.turn(**arguments))
@@ -343,6 +357,7 @@ class Coordinator:
                 self.on_batch(batch.metrics)
         self._learning, self._learning_imagined = None, []
         self.counts.learner_idle_s += report.idle_s
+        self.counts.note_non_finite(report.statistics)
         self.latest = report
         return report
 
@@ -362,6 +377,7 @@ class Coordinator:
         for answer in self.pool.take():
             self._note_lag(answer.published_at)
             self._imagined.append(answer)
+            self.handed_over["rollout_worker", answer.worker] += answer.rows
 
     def _wait_and_note(self, deadline: float) -> None:
         """Waits, and notes who was at work meanwhile and whom the learner waited for."""
@@ -374,6 +390,9 @@ class Coordinator:
         # Where the lag holds collectors back, more of them would only wait too.
         if at_rest and self._held_by is None:
             self._load.waited_s += seconds
+            self.counts.waited_for_steps_s += seconds
+        elif at_rest:
+            self.counts.waited_for_lag_s += seconds
         if self.pool is not None:
             self.pool.load.seconds += seconds
             self.pool.load.busy_s += seconds * self.pool.num_busy

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -109,6 +111,10 @@ class FlowCounts:
         worker_failures: times that a collector failed or died.
         worker_restarts: collectors and rollout workers that came back into service.
         learner_idle_s: seconds between turns of the learner, by its own clock.
+        non_finite_statistics: figures of the learner that were infinite or no number, in all turns.
+        waited_for_steps_s: seconds that the learner was at rest for want of real steps, by the
+            driver's clock and without evaluations.
+        waited_for_lag_s: seconds that it was at rest because the weight lag held collectors back.
     """
 
     steps_requested: int = 0
@@ -119,3 +125,10 @@ class FlowCounts:
     worker_failures: int = 0
     worker_restarts: int = 0
     learner_idle_s: float = 0.0
+    non_finite_statistics: int = 0
+    waited_for_steps_s: float = 0.0
+    waited_for_lag_s: float = 0.0
+
+    def note_non_finite(self, statistics: Mapping[str, float]) -> None:
+        """Counts the statistics of a turn that are infinite or no number."""
+        self.non_finite_statistics += sum(not math.isfinite(value) for value in statistics.values())

@@ -85,7 +85,7 @@ class Settings:
     stop_probability_min: float = 1e-3  # least and, from 1, greatest that the stopping head says
     stop_lr: float = 3e-4  # of the stopping head
     log_ratio_weight: float = 0.1  # of logit C; 1: the paper's bound
-    likelihood_weight: float = 1.0  # of the log-likelihood beside the adversarial and value terms
+    likelihood_weight: float = 1.0  # of log q(s'|s,a) beside the adversarial and value terms
     model_lr: float = 3e-4  # of the joint model update
     model_grad_clip: float = 1.0  # largest gradient norm of the joint model update
 

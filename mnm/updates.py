@@ -16,6 +16,8 @@ from mnm.rewards import RewardTransform
 from mnm.settings import Settings
 
 ASK_EVERY = 16  # updates: a fraction of a second
+# The model's is there at every update, for its clipping.
+NORMS_NOTED = ("critics", "policy", "classifier", "stopping")
 
 
 class JointUpdate:
@@ -53,6 +55,7 @@ class JointUpdate:
         self.target_entropy = -self.action_dim if auto else float(settings.target_entropy)
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._notes_norms = False  # of gradients: at the last update of a call, as each costs time
         self._critic_parameters: list[Tensor] = list(networks.critics.parameters())
         self._target_parameters: list[Tensor] = list(networks.target_critics.parameters())
         self.optimizers = {
@@ -96,6 +99,7 @@ class JointUpdate:
         for made in range(count):
             if should_stop is not None and made and made % ASK_EVERY == 0 and should_stop():
                 return made
+            self._notes_norms = made == count - 1
             step()
         return count
 
@@ -283,11 +287,13 @@ class JointUpdate:
             going_on = 1 - stopping(normaliser, real.observations, real.actions).detach()
             objective = going_on * (weighted_logit + following)
         targets = dynamics.split(normaliser.targets(real), members)
-        change_nll = prediction.change_nll(targets).mean()
+        change_loss = prediction.change_loss(targets)
         reward_nll = prediction.reward_nll(targets).mean()
-        loss = settings.likelihood_weight * change_nll + reward_nll - objective.mean()
+        # Summed over the dimensions: log q of the whole s', as logit C and V are of the whole s'.
+        likelihood_loss = settings.likelihood_weight * change_loss.sum(-1).mean()
+        loss = likelihood_loss + reward_nll - objective.mean()
         self._step("model", loss, max_norm=settings.model_grad_clip)
-        self._record(model_objective=objective.mean(), model_nll=change_nll)
+        self._record(model_objective=objective.mean(), model_nll=change_loss.mean())
 
     def _update_classifier_reward_weight(self, logit: Tensor) -> None:
         """Dual update: the weight grows while the mean clipped logit is below its target."""
@@ -339,6 +345,8 @@ class JointUpdate:
         if max_norm is not None:
             norm = nn.utils.clip_grad_norm_(parameters, max_norm)
             self._record(**{f"{name}_gradient_norm": norm})
+        elif self._notes_norms and name in NORMS_NOTED:
+            self._record(**{f"{name}_gradient_norm": nn.utils.get_total_norm(gradients)})
         optimizer.step()
 
     def _record(self, **values: Tensor) -> None:

@@ -6,6 +6,7 @@ import datetime
 import json
 import sys
 import time
+from contextlib import nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,8 +20,9 @@ from rllib_ext.algorithm import MnM
 from rllib_ext.dry_run import placement_report
 from rllib_ext.errors import UserError
 from rllib_ext.given_settings import parse_assignments, read_settings_file
+from rllib_ext.health import Health
 from rllib_ext.interruption import Interruption
-from rllib_ext.progress import ProgressDisplay
+from rllib_ext.progress import JsonLines, ProgressDisplay, write_json_line
 from rllib_ext.ray_session import ray_session
 from rllib_ext.run_folder import (
     BOUND_FILE,
@@ -38,6 +40,7 @@ from rllib_ext.tracking import tracking_callbacks
 from rllib_ext.tune_run import run
 from rllib_ext.tuned import tuned_settings
 
+OPTIONS_OF_NO_RUN = ("resume", "trace", "dry_run", "quiet", "json_")
 TRACE_DELAY_S = 2.0  # Ray's processes report their calls once a second
 TRACE_NAMES = {  # categories of Ray's timeline
     "task::MnMEnvRunner.apply": "collector: collect",
@@ -124,6 +127,17 @@ def train(
             "--dry-run", help="Say what Ray is asked for and whether it has it; start nothing."
         ),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show only the closing summary and errors.")
+    ] = False,
+    json_: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Write one JSON object a line to standard output, for each iteration and the "
+            "closing summary.",
+        ),
+    ] = False,
     wandb: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases.")
     ] = None,
@@ -182,16 +196,18 @@ def train(
         typer.echo("\n".join(lines))
         raise typer.Exit(int(not fits))
     trackers = tracking_callbacks(plan.wandb, plan.mlflow)
-    display = ProgressDisplay(plan.title, plan.steps)
-    console = Console()
+    health = Health(run_config)
+    display = ProgressDisplay(plan.title, plan.steps, health, run_config.resolved_max_weight_lag())
+    shown = [JsonLines(plan.steps, health) if json_ else display] if not quiet else []
     with (
+        redirect_stdout(sys.stderr) if json_ else nullcontext(),
         Interruption(partial(leave, folder)) as interruption,
         ray_session(request),
     ):
         interruption.begin()
         plan.save(folder)
         try:
-            summary = run(plan, run_config, folder.resolve(), [display, *trackers], resume_from)
+            summary = run(plan, run_config, folder.resolve(), [*shown, *trackers], resume_from)
         finally:
             display.stop()
         if trace is not None:
@@ -199,6 +215,10 @@ def train(
     if summary is None:
         print(stopped_message(folder), file=sys.stderr)
         raise typer.Exit(interruption.exit_code)
+    if json_:
+        write_json_line({"type": "summary", "folder": str(folder), **summary})
+        return
+    console = Console()
     console.print_json(json.dumps(summary))
     pictures = ", ".join(file for file in (CURVE_FILE, BOUND_FILE) if (folder / file).is_file())
     console.print(f"Written to {folder}: {SUMMARY_FILE}, {pictures}, checkpoint/", soft_wrap=True)
@@ -266,9 +286,7 @@ def resumed_plan(folder: Path, given: dict[str, Any]) -> RunPlan:
     Raises:
         UserError: there is no run, an option cannot change, or the run is over.
     """
-    given = {
-        name: value for name, value in given.items() if name not in ("resume", "trace", "dry_run")
-    }
+    given = {name: value for name, value in given.items() if name not in OPTIONS_OF_NO_RUN}
     plan = RunPlan.load(folder).resumed(given)
     summary = folder / SUMMARY_FILE
     if summary.is_file() and json.loads(summary.read_text())["env_steps"] >= plan.steps:

@@ -264,7 +264,7 @@ def test_joint_update_is_the_full_objective(
         going_on = 1 - before.stopping(normaliser, *columns).detach()
         objective = going_on * (weight * logit + following)
     model_loss = (
-        likelihood * torch.stack(change_losses).mean()
+        likelihood * torch.stack(change_losses).sum(-1).mean()
         + torch.stack(reward_losses).mean()
         - objective.mean()
     )
@@ -550,6 +550,21 @@ def test_statistics_are_means_over_the_call(algo: str, monkeypatch: pytest.Monke
     assert names <= set(statistics)
     agent.joint_update.run(1)
     assert agent.joint_update.read_statistics() == {}
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_gradient_norms_are_those_of_the_last_update(algo: str) -> None:
+    agent = ready_agent(algo)
+    statistics = agent.joint_update.run(3)
+    names = {"critics", "policy"} | ({"classifier"} if agent.settings.has_classifier else set())
+    for name in names:
+        gradients = [
+            parameter.grad.flatten()
+            for parameter in agent.joint_update.optimizers[name].param_groups[0]["params"]
+        ]
+        norm = torch.cat(gradients).norm().item()
+        assert norm > 0
+        assert statistics[f"{name}_gradient_norm"] == pytest.approx(norm, rel=1e-4), name
 
 
 def test_copied_networks_share_nothing() -> None:
