@@ -43,6 +43,8 @@ def text(tables: Path = TABLES) -> str:
     ]
     unmeasured = []
     for name, own in found.items():
+        if len(EXPERIMENTS[name].algos) == 1:
+            continue  # an ablation compares no algorithms
         for env in EXPERIMENTS[name].envs:
             of_env = [group for group in own if group.env == env and group.variant == AS_TUNED]
             best = recommended(of_env)
@@ -59,7 +61,7 @@ def text(tables: Path = TABLES) -> str:
         "",
         f'"Use" names, of the algorithms with {LEAST_SEEDS} or more whole runs, the one that',
         "solved the task in most seeds, then the one with the fewest steps at the median, then the",
-        "one with the highest return. `mnm train` takes the task's settings from `rllib_ext/tuned/`.",
+        "one with the highest return. `mnm train` takes the task's settings from there by itself.",
         "",
         "All of this page is generated from `benchmarks/results/learning/` by",
         "`python -m benchmarks.learning --page`. A return is the mean of ten episodes of the",
