@@ -109,7 +109,7 @@ class MnM(Algorithm):
                 max_weight_lag=config.resolved_max_weight_lag(),
                 request_timeout_s=config.sample_timeout_s,
             ),
-            on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
+            on_batches=lambda metrics: self.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS),
             elastic=elastic_env_runners(runners, config.max_num_env_runners),
         )
 
