@@ -66,7 +66,7 @@ def test_a_submission_without_the_token_is_refused(
     assert mnm.returncode == 2
     (line,) = mnm.stderr.splitlines()
     assert line.startswith(f"mnm: {API} {sentence}")
-    log = cluster.head.path("/tmp/ray/session_latest/logs/dashboard.log").read_text()
+    log = cluster.head.check("cat", "/tmp/ray/session_latest/logs/dashboard.log")
     assert f"HTTP/1.1' {401 if extra is NONE else 403}" in log
     assert cluster.ask("api/jobs/") == []
 
