@@ -17,11 +17,9 @@ from tests.hosts.lab import DISK, ROOT, Desk, Host, wait_for
 SHIPPED = ROOT / "cluster" / "local.yaml"
 FILE = DISK / "local.yaml"
 API = "http://127.0.0.1:8265"
-# A silent host counts as dead after twenty seconds instead of a minute, and is looked after then.
-SOONER = (
-    "RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=3000 "
-    "AUTOSCALER_HEARTBEAT_TIMEOUT_S=15"
-)
+# A silent host counts as dead after half a minute at most instead of a whole one.
+SOONER = "RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=4000"
+PAUSE_S = 1.0  # between two questions
 SMALL = "--num-cpus=2 --object-store-memory=100000000"
 ASK = """
 import sys, urllib.request
@@ -89,7 +87,7 @@ class Cluster:
         with self.desk.path(DISK / "tunnel.log").open("w") as log:
             process = self.desk.start("ray", "dashboard", FILE, stdout=log, stderr=log)
         try:
-            wait_for(lambda: self.ask("api/version", must=False), "the tunnel is there")
+            wait_for(lambda: self.ask("api/version", must=False), "the tunnel is there", PAUSE_S)
             yield
         finally:
             process.kill()
@@ -131,5 +129,7 @@ class Cluster:
         """Until the nodes that live are those of these hosts."""
         wanted = sorted(host.address for host in hosts)
         return wait_for(
-            lambda: nodes if sorted((nodes := self.nodes()).values()) == wanted else None, what
+            lambda: nodes if sorted((nodes := self.nodes()).values()) == wanted else None,
+            what,
+            PAUSE_S,
         )

@@ -16,7 +16,7 @@ from distributed.coordinator import REQUESTS_PER_COLLECTOR
 from rllib_ext.checkpoint_files import AGENT_FILE, LEARNER_FOLDER
 from tests.faults.gates import check_account
 from tests.hosts.lab import DISK, SHARED, Desk, Host, processes_in, wait_for
-from tests.hosts.ray_cluster import API, Cluster
+from tests.hosts.ray_cluster import API, PAUSE_S, Cluster
 from tests.hosts.tasks import ENOUGH, RETURN_OF_ENOUGH
 from tests.rllib_ext.small_configs import TINY
 
@@ -35,7 +35,7 @@ TRAIN = [
     *("--placement", "roles", "--output", str(RUN)),
 ]
 WRONG = {"RAY_AUTH_TOKEN": "0" * 64, "RAY_AUTH_MODE": "token"}
-NONE = {"HOME": "/nowhere"}
+NONE = {"HOME": str(DISK / "nowhere")}
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_a_job_outlives_a_dead_host_and_a_cut_cable(cluster: Cluster) -> None:
     )
 
     desk.path(ENOUGH).touch()
-    status = wait_for(lambda: ended(cluster), "the job ends")
+    status = wait_for(lambda: ended(cluster), "the job ends", PAUSE_S)
     assert status == "SUCCEEDED", cluster.log(JOB)[-3000:]
     check_books(desk)
 
@@ -136,7 +136,7 @@ def wait_until_it_runs(cluster: Cluster, met: Callable[[dict[str, Any]], bool]) 
         assert ended(cluster) is None, cluster.log(JOB)[-3000:]
         return next((found for found in results(cluster.desk)[before:] if met(found)), None)
 
-    return wait_for(newest, "the run brings that result")
+    return wait_for(newest, "the run brings that result", PAUSE_S)
 
 
 def is_whole(found: dict[str, Any]) -> bool:
