@@ -147,12 +147,13 @@ def draw_model_error(
 def draw_paths(run: Run, label: str, check: ModelCheck) -> Picture:
     """The dimensions of a real path that move most, beside what the model imagines."""
     moved = check.real.std(axis=0) / check.scale
-    dimensions = sorted(np.argsort(-moved, kind="stable")[:MOST_DIMENSIONS].tolist())
+    order = np.argsort(-moved, kind="stable")[: min(MOST_DIMENSIONS, max((moved > 0).sum(), 1))]
+    dimensions = sorted(order.tolist())
     rows = math.ceil(len(dimensions) / 2)
     columns = min(2, len(dimensions))
     figure = Figure(figsize=(WIDTH, 0.6 + 1.75 * rows))
     FigureCanvasSVG(figure)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).flat
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     steps = np.arange(len(check.real))
     for panel, dimension in zip(panels, dimensions, strict=False):
         low, middle, high = np.quantile(check.imagined[..., dimension], (0.05, 0.5, 0.95), axis=0)
@@ -162,7 +163,7 @@ def draw_paths(run: Run, label: str, check: ModelCheck) -> Picture:
         panel.set_title(f"observation {dimension}", fontsize=10, fontweight="normal")
         panel.yaxis.set_major_locator(MaxNLocator(4))
         panel.set_ylim(_limits(check.real[:, dimension], low, high))
-    for panel in list(panels)[len(dimensions) :]:
+    for panel in panels[len(dimensions) :]:
         panel.set_visible(False)
     title = f"{label}, seed {run.plan.seed}, on {run.plan.env}"
     figure.supxlabel("step", fontsize=10)

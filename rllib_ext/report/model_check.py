@@ -22,7 +22,7 @@ HORIZON = 25  # model steps in a row that the error is measured over
 PATH_STEPS = 50  # real steps that are drawn beside imagined ones
 PATHS = 100  # imagined trajectories of one start
 SEED = 2_000_000  # of the episodes, apart from those of training and evaluation
-SMALLEST_SCALE = 1e-6  # of a dimension that never moves
+SMALLEST_SCALE = 1e-6  # a dimension that moves less does not count
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class ModelCheck:
 
     Attributes:
         error: by horizon, in units of `scale`.
-        scale: [obs] standard deviations over the real episodes of all runs of the task.
+        scale: [obs] standard deviations over the real episodes of all runs of the task; infinite
+            for a dimension that does not move.
         real: [T + 1, obs] the beginning of a real episode.
         imagined: [N, T + 1, obs] from the same start with the same actions.
     """
@@ -82,7 +83,8 @@ def check_models(
     observations = np.concatenate(
         [episode.observations for each in played.values() for episode in each.episodes]
     )
-    scale = np.maximum(observations.std(axis=0), SMALLEST_SCALE)
+    moves = observations.std(axis=0, dtype=np.float64)
+    scale = np.where(moves > SMALLEST_SCALE, moves, np.inf)
     return {
         folder: _check(each.model, each.episodes, scale, horizon) for folder, each in played.items()
     }, notes

@@ -35,7 +35,7 @@ from rllib_ext.report.tables import (
 )
 
 TEMPLATE = "report.html"
-HORIZONS = (1, 5, 10, 25)  # of the table of model errors
+HORIZONS = (1, 5, 10, 25)  # of the table of model errors, where episodes are as long
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Task:
         curves: learning curves; None where no run has an evaluation.
         bounds: bound and log return, a picture a group.
         error: error of the models by horizon; None where no model was checked.
-        error_rows: the group, and its errors at `HORIZONS` as text.
+        horizons: of the table of errors.
+        error_rows: the group, and its errors at these as text.
         paths: real and imagined trajectories, a picture a group.
     """
 
@@ -55,6 +56,7 @@ class Task:
     curves: Picture | None
     bounds: list[Picture] = field(default_factory=list)
     error: Picture | None = None
+    horizons: list[int] = field(default_factory=list)
     error_rows: list[tuple[str, list[str]]] = field(default_factory=list)
     paths: list[Picture] = field(default_factory=list)
 
@@ -97,7 +99,6 @@ def render_page(
         runs=runs.to_dict("records"),
         has_threshold=bool(runs["threshold"].notna().any()),
         notes=notes,
-        horizons=HORIZONS,
         time_picture=time_picture,
         times=list(zip(labels, times.to_dict("records"), strict=True)),
         parts={name: label for name, (label, _) in PARTS.items()},
@@ -113,14 +114,15 @@ def _task(env: str, groups: Sequence[Group], checks: Mapping[Path, ModelCheck]) 
     bounds = [(group, bound_curves(group)) for group in groups]
     errors = error_curves(groups, checks)
     checked = [group for group in groups if group.label in errors]
-    error, rows = None, []
+    error, horizons, rows = None, [], []
     if checked:
         own = [check for run in _runs(groups) if (check := checks.get(run.folder)) is not None]
         longest = max((check.error.rmse_unchanged for check in own), key=len)
         error = draw_model_error(checked, errors, longest, env)
+        horizons = sorted({min(horizon, len(longest)) for horizon in HORIZONS})
         for label, table in errors.items():
             at = dict(zip(table["steps"], table["iqm"], strict=True))
-            rows.append((label, [_figure(at.get(horizon, math.nan)) for horizon in HORIZONS]))
+            rows.append((label, [_figure(at.get(horizon, math.nan)) for horizon in horizons]))
     first = [
         next(((run, group) for run in group.runs if run.folder in checks), None)
         for group in checked
@@ -130,6 +132,7 @@ def _task(env: str, groups: Sequence[Group], checks: Mapping[Path, ModelCheck]) 
         curves=draw_learning_curves(groups, curves, env) if measured else None,
         bounds=[draw_bound(group, tables) for group, tables in bounds if tables is not None],
         error=error,
+        horizons=horizons,
         error_rows=rows,
         paths=[
             draw_paths(run, group.label, checks[run.folder])
