@@ -217,6 +217,8 @@ def panel_rows(figures: dict[str, float], curve: str, max_weight_lag: int) -> di
         ),
         "time left": _minutes(figures["seconds_left"]),
     }
+    if not any(figures[name] > 0 for name in ("collectors", "rollout_workers", "worker_restarts")):
+        rows["actors"] = ""  # a run in one process has none
     return {name: value for name, value in rows.items() if value}
 
 

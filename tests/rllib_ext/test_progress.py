@@ -159,6 +159,13 @@ def test_a_terminal_without_blocks_gets_no_curve(monkeypatch: pytest.MonkeyPatch
     assert "?" not in text.replace("\x1b[?", "")
 
 
+def test_a_run_in_one_process_shows_no_actors(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = result(1, num_healthy_collectors=0, num_healthy_rollout_workers=0)
+    text = on_a_terminal(monkeypatch, [alone])
+    assert "held-out error" in text
+    assert "collecting" not in text
+
+
 def test_stopping_twice_or_before_the_start_does_no_harm() -> None:
     display = ProgressDisplay("title", 10, health(), max_weight_lag=250)
     display.stop()
