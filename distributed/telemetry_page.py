@@ -40,6 +40,8 @@ without Grafana; leave it out of `rule_files` where Grafana alerts.
 - A metric that the algorithm does not have, or that has no value yet, has no series: those of the
   model before its first fit, those of the classifier with `sac` and `mbpo`, those of an
   evaluation before the first one.
+- Ray exports more by itself: `ray_node_gpus_utilization`, `ray_node_gram_used`,
+  `ray_node_mem_used` and others for every node, the rollout workers' GPUs among them.
 """
 
 
