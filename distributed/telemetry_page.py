@@ -12,6 +12,19 @@ Every run sets these metrics with `ray.util.metrics` after each turn of its lear
 a second), and Ray exports them on every node. `cluster/prometheus/prometheus.yml` has Prometheus
 scrape them; the dashboards and alert rules of `mnm dashboard` show them.
 
+Prometheus runs beside the head of the cluster, from a checkout:
+
+    prometheus --config.file=cluster/prometheus/prometheus.yml
+
+The head keeps a file of the nodes to scrape, unless it was started without Ray's dashboard; a run
+that started a Ray of its own has none. On one machine, start a head first:
+
+    ray start --head
+    RAY_ADDRESS=auto mnm train --env Hopper-v5
+
+`cluster/prometheus/rules.yml` holds the alerts of the dashboards once more, for an Alertmanager
+without Grafana; leave it out of `rule_files` where Grafana alerts.
+
 - Ray's exporter puts `ray_` before the name. It also adds labels of its own (`SessionName`,
   `WorkerId`, ...); ours are `run`, the run's name, on all of them, `role`, whose figure it is,
   and `worker`, the number of one collector or rollout worker where each has a series.

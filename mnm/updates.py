@@ -279,6 +279,7 @@ class JointUpdate:
         next_actions, _ = self.networks.policy.sample(imagined, self._noise(rows))
         value = self.networks.critics.smaller(imagined, next_actions)
         following = (1 - ended) * value + ended * self.rewards.terminal_value
+        following = settings.model_value_weight * following
         weighted_logit = settings.log_ratio_weight * classifier(imagined_inputs)
         stopping = self.networks.stopping
         if stopping is None:

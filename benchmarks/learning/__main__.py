@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.learning.experiments import EXPERIMENTS, runs_of
+from benchmarks.learning.page import PAGE, write
 from benchmarks.learning.session import is_done, make
 from benchmarks.learning.tables import TABLES, update
 from rllib_ext.errors import UserError
@@ -22,8 +23,15 @@ def main() -> None:
     parser.add_argument("--only", default="", help='runs whose "env/algo/variant" contains this')
     parser.add_argument("--runs", type=Path, default=Path("runs/learning"), help="their folders")
     parser.add_argument("--tables", type=Path, default=TABLES, help=f"default: {TABLES}")
+    parser.add_argument(
+        "--page", action="store_true", help=f"only write {PAGE.name} from the tables"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say which runs there are")
     arguments = parser.parse_args()
+    if arguments.page:
+        write(arguments.tables)
+        print(f"Written to {PAGE}")
+        return
     if arguments.name is None:
         for name, experiment in EXPERIMENTS.items():
             print(f"{name:20} {experiment.hours:6.1f} h  {experiment.question}")

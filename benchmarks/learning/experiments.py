@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,8 @@ class Run:
     def name(self) -> str:
         """Of its folder: other settings, another folder."""
         plan = self.plan
-        env = plan.env.replace("/", "_").replace(":", "_")
-        return f"{env}-{plan.algo}-{self.variant}-seed{plan.seed}-{self.digest}"
+        words = f"{plan.env}-{plan.algo}-{self.variant}-seed{plan.seed}-{self.digest}"
+        return re.sub(r"[^\w.-]", "_", words)
 
     def folder(self, root: Path) -> Path:
         """The run's folder below the folder of all runs."""
@@ -147,6 +148,42 @@ EXPERIMENTS: dict[str, Experiment] = {
         hours=8.0,
         threshold=90.0,
         threshold_steps=10_000,
+    ),
+    "ablations": Experiment(
+        question="What does each part of the joint objective contribute?",
+        envs=("InvertedDoublePendulum-v5", "InvertedPendulum-v5"),
+        algos=("mnm",),
+        seeds=(0, 1, 2),
+        steps=3000,
+        evaluation_interval=250,
+        hours=14.0,
+        variants={
+            AS_TUNED: {},
+            "no classifier term": {"log_ratio_weight": 0.0},
+            "no value in the model": {"model_value_weight": 0.0},
+            "little likelihood": {"likelihood_weight": 0.1},
+            "weight 1": {"log_ratio_weight": 1.0},
+            "weight gamma": {"log_ratio_weight": 0.99},
+            "learned stopping": {"bound": "learned-stopping"},
+            "no label smoothing": {"classifier_label_smoothing": 0.0},
+            "no rollouts": {"real_ratio": 1.0},
+            "one-step rollouts": {"rollout_schedule": (0, 1, 1, 1)},
+        },
+    ),
+    "lambda": Experiment(
+        question="How much of the classifier's reward does mnm-approx bear?",
+        envs=("InvertedDoublePendulum-v5", "InvertedPendulum-v5"),
+        algos=("mnm-approx",),
+        seeds=(0, 1, 2),
+        steps=3000,
+        evaluation_interval=250,
+        hours=4.0,
+        variants={
+            AS_TUNED: {},
+            "lambda 0.01": {"classifier_reward_weight": 0.01},
+            "lambda 1": {"classifier_reward_weight": 1.0},
+            "lambda auto": {"classifier_reward_weight": "auto"},
+        },
     ),
     "hopper": Experiment(
         question="What return does Hopper reach with few steps, against the published ones?",
