@@ -36,6 +36,7 @@ from rllib_ext.checkpoint_files import (
 )
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces
+from rllib_ext.placement import with_rollout_workers
 from rllib_ext.reporting import Reporting
 from rllib_ext.sample_metrics import SampleMetrics
 
