@@ -29,7 +29,7 @@ print(urllib.request.urlopen(request, timeout=30).read().decode())
 """
 
 
-def test_file(hosts: list[Host]) -> str:
+def filled_in(hosts: list[Host]) -> str:
     """The shipped file with these addresses, root as user, small nodes and quick health checks.
 
     What it installs by pip is there already: the hosts have no way out to the network.
@@ -41,7 +41,7 @@ def test_file(hosts: list[Host]) -> str:
     (place,) = (i for i, line in enumerate(config["setup_commands"]) if "-m venv" in line)
     config["setup_commands"][place] = f"ln -sfn {sys.prefix} ~/mnm-venv"
     (place,) = (i for i, line in enumerate(config["setup_commands"]) if "pip install" in line)
-    config["setup_commands"][place] = "~/mnm-venv/bin/python -c 'import ray, torch'"
+    config["setup_commands"][place] = "test -x ~/mnm-venv/bin/ray"
     for role in ("head", "worker"):
         commands = config[f"{role}_start_ray_commands"]
         commands[-1] = f"{commands[-1]} {SMALL}"
@@ -62,7 +62,7 @@ class Cluster:
     def __init__(self, desk: Desk, hosts: list[Host]) -> None:
         self.desk, self.hosts = desk, hosts
         self.head, *self.workers = hosts
-        desk.path(FILE).write_text(test_file(hosts))
+        desk.path(FILE).write_text(filled_in(hosts))
         self.token_file = desk.home / ".ray" / "auth_token"
 
     def up(self) -> str:
