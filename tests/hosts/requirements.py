@@ -48,5 +48,10 @@ def install() -> None:
     if not packages:
         return
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    print(f"Installing Debian's {', '.join(packages)}")
     for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-        subprocess.run(["apt-get", "--quiet", *words], check=True, env=environment)
+        done = subprocess.run(
+            ["apt-get", "--quiet", *words], capture_output=True, text=True, env=environment
+        )
+        if done.returncode:
+            raise SystemExit(f"apt-get {words[0]} failed: {done.stderr.strip()}")
