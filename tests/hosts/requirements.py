@@ -43,11 +43,15 @@ def missing() -> list[str]:
 
 
 def install() -> None:
-    """Installs what is missing, without starting any service."""
+    """Installs what is missing.
+
+    Raises:
+        SystemExit: apt-get could not.
+    """
     packages = missing()
     if not packages:
         return
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     print(f"Installing Debian's {', '.join(packages)}")
     for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         done = subprocess.run(
