@@ -97,11 +97,7 @@ def read_checkpoint_policy(checkpoint: Path) -> tuple[PolicyHeader, dict[str, Te
     Raises:
         UserError: the folder is no checkpoint, or not a whole one.
     """
-    task = read_task(checkpoint)
-    file = checkpoint / LEARNER_FOLDER / AGENT_FILE
-    if not file.is_file():
-        name = f"{LEARNER_FOLDER}/{AGENT_FILE}"
-        raise UserError(f"The checkpoint {checkpoint} is not whole: {name} is missing.")
+    task, file = read_task(checkpoint), agent_file(checkpoint)
     try:
         agent = torch.load(file, map_location="cpu", weights_only=True)
         weights = {
@@ -125,6 +121,19 @@ def read_checkpoint_policy(checkpoint: Path) -> tuple[PolicyHeader, dict[str, Te
             f"({first_line(error)})."
         ) from error
     return header, weights
+
+
+def agent_file(checkpoint: Path) -> Path:
+    """The file of a checkpoint's networks.
+
+    Raises:
+        UserError: it is missing.
+    """
+    file = checkpoint / LEARNER_FOLDER / AGENT_FILE
+    if not file.is_file():
+        name = f"{LEARNER_FOLDER}/{AGENT_FILE}"
+        raise UserError(f"The checkpoint {checkpoint} is not whole: {name} is missing.")
+    return file
 
 
 def read_task(checkpoint: Path) -> dict[str, Any]:
