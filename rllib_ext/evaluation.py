@@ -12,6 +12,7 @@ import numpy as np
 from ray.rllib.env.env_context import EnvContext
 
 from distributed.collector import Collector, Policy
+from distributed.storage import Location
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import make_flat_env, make_vector_env, task_spaces
 from rllib_ext.errors import UserError
@@ -40,7 +41,7 @@ class Evaluation:
 
 
 def evaluate_policy(
-    source: Path,
+    source: Location | Path,
     episodes: int = 10,
     seed: int = 0,
     env: str | None = None,
