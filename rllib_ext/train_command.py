@@ -22,7 +22,7 @@ from rllib_ext.errors import UserError
 from rllib_ext.given_settings import parse_assignments, read_settings_file
 from rllib_ext.interruption import Interruption
 from rllib_ext.located import located
-from rllib_ext.placement import kinds_of_actors
+from rllib_ext.placement import LEARNER, ROLES, kinds_of_actors
 from rllib_ext.progress import ProgressDisplay
 from rllib_ext.ray_session import ray_session
 from rllib_ext.room import RoomWatch
@@ -213,7 +213,7 @@ def train(
         ray_session(request),
     ):
         interruption.begin()
-        warn_if_not_shared(folder)
+        warn_if_not_shared(folder, plan.placement)
         plan.save(folder)
         try:
             summary = run(plan, run_config, folder, callbacks, resume_from)
@@ -310,15 +310,22 @@ def resumed_plan(folder: Location, given: dict[str, Any]) -> RunPlan:
     return plan
 
 
-def warn_if_not_shared(folder: Location) -> None:
-    """Says so where a run's folder may be on the disk of one node among several."""
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    if folder.is_local and nodes > 1:
-        typer.echo(
-            f"mnm: {folder} must be on a disk that all {nodes} nodes share; with none, give "
-            "--output a URI like s3://bucket/run.",
-            err=True,
-        )
+def warn_if_not_shared(folder: Location, placement: str) -> None:
+    """Says so where a run's folder may be on the disk of one node while others write to it too.
+
+    This process, the trial's driver and the learner do.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if not folder.is_local or len(nodes) == 1:
+        return
+    learners = [node["NodeID"] for node in nodes if LEARNER in node["Resources"]]
+    if placement == ROLES and learners == [ray.get_runtime_context().get_node_id()]:
+        return  # they are all here
+    typer.echo(
+        f"mnm: {folder} must be on a disk that all {len(nodes)} nodes share; with none, give "
+        "--output a URI like s3://bucket/run.",
+        err=True,
+    )
 
 
 def leave(folder: Location) -> None:
