@@ -17,7 +17,7 @@ OUTPUT = runs/$(ENV)-$(ALGO)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-faults lint type format bench bench-quick clean
+.PHONY: help install train test test-faults test-system lint type format bench bench-quick learn clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,19 @@ test: install ## run the tests
 test-faults: install ## kill every kind of actor in every phase of a run, and a soak of random kills
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
 
+# Programs that the system tests run, and the Debian packages that they are in.
+SYSTEM_PROGRAMS = prometheus promtool chromium node npm
+SYSTEM_PACKAGES = prometheus chromium nodejs npm
+
+test-system: install ## test with the real Prometheus, a browser and node; installs them, as root on Debian
+	@for program in $(SYSTEM_PROGRAMS); do command -v $$program >/dev/null 2>&1 || missing="$$missing $$program"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "Installing Debian's $(SYSTEM_PACKAGES), for:$$missing"; \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(SYSTEM_PACKAGES); } >/dev/null 2>&1 || \
+			{ echo "make: these could not be installed; as root, with the packages within reach: apt-get install $(SYSTEM_PACKAGES)"; exit 1; }; \
+	fi
+	@$(BIN)/python -m pytest tests/system $(ARGS)
+
 lint: install ## check style, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -64,6 +77,12 @@ bench: install ## measure speed against peers; writes benchmarks/results/latest.
 
 bench-quick: install ## the same with fewer repeats
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --quick
+
+learn: install ## list the learning experiments; make learn-NAME runs or resumes one, with ARGS="--seeds 0,1"
+	@$(BIN)/python -m benchmarks.learning
+
+learn-%: install
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.learning '$*' $(ARGS)
 
 clean: ## remove .venv, caches and build leftovers; runs/ stays
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from pyarrow import fs
@@ -69,7 +69,7 @@ class Location:
         name: as the user named it: a path or a URI.
     """
 
-    filesystem: fs.FileSystem
+    filesystem: fs.FileSystem = field(hash=False)
     path: str
     name: str
 
@@ -92,6 +92,11 @@ class Location:
     def is_local(self) -> bool:
         """Whether it is on a disk of this machine, or one that is mounted here."""
         return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    @property
+    def full_name(self) -> str:
+        """A name that other processes can use: a whole path or a URI."""
+        return self.path if self.is_local else self.name
 
     @property
     def last(self) -> str:

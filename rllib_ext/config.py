@@ -145,6 +145,7 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         stop_probability_min: float = NotProvided,
         stop_lr: float = NotProvided,
         log_ratio_weight: float = NotProvided,
+        model_value_weight: float = NotProvided,
         likelihood_weight: float = NotProvided,
         model_lr: float = NotProvided,
         model_grad_clip: float = NotProvided,
@@ -220,6 +221,8 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
             stop_lr: mnm: learning rate of the stopping head.
             log_ratio_weight: mnm: weight w of the logit in the reward and in the model's
                 objective; 1 is the paper's bound.
+            model_value_weight: mnm: weight of the next state's value in the model's objective; 0:
+                the model is only trained to look real.
             likelihood_weight: mnm: weight of the log-likelihood beside the model's adversarial
                 and value terms.
             model_lr: mnm: learning rate of the joint model update.

@@ -18,6 +18,7 @@ from distributed.offline_data import LOG_FOLDER
 from distributed.storage import Location
 from rllib_ext.checkpoint_files import checkpoint_fault, read_task_file
 from rllib_ext.errors import UserError
+from rllib_ext.ray_session import first_line
 
 SUMMARY_FILE = "summary.json"
 CURVE_FILE = "learning_curve.png"
@@ -66,8 +67,9 @@ def keep_checkpoint(folder: Location, newest: Location) -> Location:
     return target
 
 
-def task_of(checkpoint: Location) -> dict[str, Any]:
+def task_of(checkpoint: Location | Path) -> dict[str, Any]:
     """What the `task.json` of a whole checkpoint says."""
+    checkpoint = Location.of(checkpoint)
     return read_task_file(checkpoint.filesystem, checkpoint.path)
 
 
@@ -118,26 +120,51 @@ def join_curves(folder: Location) -> None:
 
     Iterations that were made again after a checkpoint count once, as made last.
     """
-    tables, lines = [], []
-    for file in (*_parts(folder, PROGRESS_FILE), folder / PROGRESS_FILE):
-        text = file.read().decode() if file.is_file() else ""
-        text = text[: text.rfind("\n") + 1]  # a killed run's last line may be torn
-        if text:
-            tables.append(pd.read_csv(io.StringIO(text)))
-    for file in (*_parts(folder, RESULT_FILE), folder / RESULT_FILE):
-        text = file.read().decode() if file.is_file() else ""
-        lines += text[: text.rfind("\n") + 1].splitlines()
-    if not tables:
+    progress = read_progress(folder)
+    if progress.empty:
         return
-    progress = pd.concat(tables, ignore_index=True)
-    content = progress[_final(progress[ITERATION_COLUMN])].to_csv(index=False)
-    (folder / PROGRESS_FILE).write(content.encode())
+    (folder / PROGRESS_FILE).write(progress.to_csv(index=False).encode())
+    lines = []
+    for file in (*_parts(folder, RESULT_FILE), folder / RESULT_FILE):
+        lines += _whole_lines(file).splitlines()
     iterations = pd.Series([json.loads(line)[ITERATION_COLUMN] for line in lines])
     kept = [f"{line}\n" for line, final in zip(lines, _final(iterations), strict=True) if final]
     (folder / RESULT_FILE).write("".join(kept).encode())
     for name in (PROGRESS_FILE, RESULT_FILE):
         for file in _parts(folder, name):
             file.remove()
+
+
+def read_progress(folder: Location) -> pd.DataFrame:
+    """The rows of a run's `progress.csv`, one an iteration, whether or not it goes on.
+
+    Iterations that were made again after a checkpoint count once, as made last.
+
+    Returns:
+        Empty where there is no result yet.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    tables = []
+    for file in (*_parts(folder, PROGRESS_FILE), folder / PROGRESS_FILE):
+        try:
+            text = _whole_lines(file)
+            if text:
+                table = pd.read_csv(io.StringIO(text))
+                tables.append(table.astype({ITERATION_COLUMN: int, STEPS_COLUMN: float}))
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{file} is damaged: {first_line(error)}.") from error
+    if not tables:
+        return pd.DataFrame(columns=[ITERATION_COLUMN, STEPS_COLUMN])
+    progress = pd.concat(tables, ignore_index=True)
+    return progress[_final(progress[ITERATION_COLUMN])]
+
+
+def _whole_lines(file: Location) -> str:
+    """A file's text without its last line where that is torn, as a killed run leaves it."""
+    text = file.read().decode() if file.is_file() else ""
+    return text[: text.rfind("\n") + 1]
 
 
 def _final(iterations: pd.Series) -> pd.Series:

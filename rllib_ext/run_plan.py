@@ -152,14 +152,14 @@ class RunPlan:
                 .evaluation(evaluation_interval=1, evaluation_duration=FINAL_EPISODES)
                 .reporting(min_sample_timesteps_per_iteration=self.evaluation_interval)
                 .debugging(seed=self.seed)
-                .offline_data(input_=self.offline_data, offline_updates=self.offline_updates)
+                .offline_data(
+                    input_=self.offline_data,
+                    offline_updates=self.offline_updates,
+                    output=(folder / LOG_FOLDER).full_name if self.log_transitions else None,
+                    output_run=folder.last,
+                )
             )
             place(config, self.placement)
-            if self.log_transitions:
-                log = folder / LOG_FOLDER
-                config.offline_data(
-                    output=log.path if log.is_local else log.name, output_run=folder.last
-                )
             config.validate()
             spaces = probe_spaces(config)
             if self.offline_data:

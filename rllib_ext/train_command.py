@@ -6,6 +6,7 @@ import datetime
 import json
 import sys
 import time
+from contextlib import nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,12 +21,15 @@ from rllib_ext.algorithm import MnM
 from rllib_ext.dry_run import placement_report
 from rllib_ext.errors import UserError
 from rllib_ext.given_settings import parse_assignments, read_settings_file
+from rllib_ext.grafana_connection import URL_VARIABLE
+from rllib_ext.health import Health
 from rllib_ext.interruption import Interruption
 from rllib_ext.located import located
-from rllib_ext.placement import LEARNER, ROLES, kinds_of_actors
-from rllib_ext.progress import ProgressDisplay
+from rllib_ext.placement import kinds_of_actors
+from rllib_ext.progress import JsonLines, ProgressDisplay, write_json_line
 from rllib_ext.ray_session import ray_session
-from rllib_ext.room import RoomWatch
+from rllib_ext.room import RoomWatch, warn_if_not_shared
+from rllib_ext.run_annotations import run_annotations
 from rllib_ext.run_folder import (
     BOUND_FILE,
     CURVE_FILE,
@@ -42,6 +46,7 @@ from rllib_ext.tracking import tracking_callbacks
 from rllib_ext.tune_run import run
 from rllib_ext.tuned import tuned_settings
 
+OPTIONS_OF_NO_RUN = ("resume", "trace", "dry_run", "quiet", "json_", "grafana_url")
 TRACE_DELAY_S = 2.0  # Ray's processes report their calls once a second
 TRACE_NAMES = {  # categories of Ray's timeline
     "task::MnMEnvRunner.apply": "collector: collect",
@@ -144,12 +149,31 @@ def train(
             "--dry-run", help="Say what Ray is asked for and whether it has it; start nothing."
         ),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show only the closing summary and errors.")
+    ] = False,
+    json_: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Write one JSON object a line to standard output, for each iteration and the "
+            "closing summary.",
+        ),
+    ] = False,
     wandb: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases.")
     ] = None,
     mlflow: Annotated[
         str | None,
         typer.Option(metavar="EXPERIMENT", help="Log to MLflow, at MLFLOW_TRACKING_URI."),
+    ] = None,
+    grafana_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar=URL_VARIABLE,
+            help="Mark start, checkpoints and end on the graphs there, with GRAFANA_TOKEN.",
+        ),
     ] = None,
 ) -> None:
     """Train an agent; writes curves, summary and checkpoint into the run's folder.
@@ -204,11 +228,16 @@ def train(
             lines, fits = placement_report(request, kinds)
         typer.echo("\n".join(lines))
         raise typer.Exit(int(not fits))
-    trackers = tracking_callbacks(plan.wandb, plan.mlflow)
-    display = ProgressDisplay(plan.title, plan.steps)
-    callbacks = [RoomWatch(request, kinds), display, *trackers]
-    console = Console()
+    trackers = [
+        *tracking_callbacks(plan.wandb, plan.mlflow),
+        *run_annotations(grafana_url, "grafana_url" in given, folder.last, plan.title),
+    ]
+    health = Health(run_config)
+    display = ProgressDisplay(plan.title, plan.steps, health, run_config.resolved_max_weight_lag())
+    shown = [JsonLines(plan.steps, health) if json_ else display] if not quiet else []
+    callbacks = [RoomWatch(request, kinds), *shown, *trackers]
     with (
+        redirect_stdout(sys.stderr) if json_ else nullcontext(),
         Interruption(partial(leave, folder)) as interruption,
         ray_session(request),
     ):
@@ -224,6 +253,10 @@ def train(
     if summary is None:
         print(stopped_message(folder), file=sys.stderr)
         raise typer.Exit(interruption.exit_code)
+    if json_:
+        write_json_line({"type": "summary", "folder": str(folder), **summary})
+        return
+    console = Console()
     console.print_json(json.dumps(summary))
     pictures = ", ".join(file for file in (CURVE_FILE, BOUND_FILE) if (folder / file).is_file())
     console.print(f"Written to {folder}: {SUMMARY_FILE}, {pictures}, checkpoint/", soft_wrap=True)
@@ -298,9 +331,7 @@ def resumed_plan(folder: Location, given: dict[str, Any]) -> RunPlan:
     Raises:
         UserError: there is no run, an option cannot change, or the run is over.
     """
-    given = {
-        name: value for name, value in given.items() if name not in ("resume", "trace", "dry_run")
-    }
+    given = {name: value for name, value in given.items() if name not in OPTIONS_OF_NO_RUN}
     plan = RunPlan.load(folder).resumed(given)
     summary = folder / SUMMARY_FILE
     if summary.is_file() and json.loads(summary.read())["env_steps"] >= plan.steps:
@@ -308,24 +339,6 @@ def resumed_plan(folder: Location, given: dict[str, Any]) -> RunPlan:
             f"The run in {folder} has made its {plan.steps} steps: give --steps more to go on."
         )
     return plan
-
-
-def warn_if_not_shared(folder: Location, placement: str) -> None:
-    """Says so where a run's folder may be on the disk of one node while others write to it too.
-
-    This process, the trial's driver and the learner do.
-    """
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if not folder.is_local or len(nodes) == 1:
-        return
-    learners = [node["NodeID"] for node in nodes if LEARNER in node["Resources"]]
-    if placement == ROLES and learners == [ray.get_runtime_context().get_node_id()]:
-        return  # they are all here
-    typer.echo(
-        f"mnm: {folder} must be on a disk that all {len(nodes)} nodes share; with none, give "
-        "--output a URI like s3://bucket/run.",
-        err=True,
-    )
 
 
 def leave(folder: Location) -> None:

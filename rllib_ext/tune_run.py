@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import sys
 import tempfile
 import time
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any
 
 from ray import tune
 
+from distributed.stop_request import is_stop_asked
 from distributed.storage import Location
 from distributed.vector_env import EnvironmentFailed
 from rllib_ext.algorithm import MnM
@@ -31,7 +33,6 @@ from rllib_ext.run_folder import (
     write_summary,
 )
 from rllib_ext.run_plan import FINAL_EPISODES, RunPlan
-from rllib_ext.stop_request import is_stop_asked
 
 EVALUATIONS_TO_STOP = 2  # in a row, at the stop return or above
 CHECKPOINTS = 20  # of a whole run, at least one an iteration in a short one
@@ -90,6 +91,7 @@ class Recovery(tune.Callback):
         print(
             f"The run failed ({first_line(cause)}) and goes on from its last checkpoint "
             f"({failures} of {MOST_FAILURES} failures).",
+            file=sys.stderr,
             flush=True,
         )
 
@@ -130,7 +132,7 @@ def run(
         tune_config=tune.TuneConfig(trial_dirname_creator=lambda trial: TRIAL_FOLDER),
         run_config=tune.RunConfig(
             name=folder.last,
-            storage_path=folder.parent.path if folder.is_local else folder.parent.name,
+            storage_path=folder.parent.full_name,
             sync_config=tune.SyncConfig(sync_period=SYNC_PERIOD_S),
             stop=ReturnStopper(plan),
             callbacks=[*callbacks, Recovery()],

@@ -419,12 +419,15 @@ def train_in_driver(folder: Path, tiny: Path, *words: Any) -> tuple[Any, ...]:
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_the_same_job_twice_is_the_same_run(mnm: Mnm, tiny: Path, tmp_path: Path) -> None:
-    tables, weights = [], []
-    for name in ("first", "second"):
+def test_the_same_job_twice_is_the_same_run_however_it_is_shown(
+    mnm: Mnm, tiny: Path, tmp_path: Path
+) -> None:
+    tables, weights, shown = [], [], {}
+    for name in ("quiet", "json"):
         words = ("--env", LINE, "--steps", 80, "--evaluation-interval", 40, "--seed", 3)
-        done = mnm(*train_in_driver(tmp_path / name, tiny, *words))
+        done = mnm(*train_in_driver(tmp_path / name, tiny, *words), f"--{name}")
         assert done.code == 0, done.err
+        shown[name] = done.out
         tables.append(pd.read_csv(tmp_path / name / "progress.csv"))
         agent = tmp_path / name / "checkpoint" / "learner_group" / "learner" / "agent.pt"
         weights.append(dict(torch.load(agent, weights_only=True)["networks"]))
@@ -433,6 +436,16 @@ def test_the_same_job_twice_is_the_same_run(mnm: Mnm, tiny: Path, tmp_path: Path
     pd.testing.assert_frame_equal(tables[0][returns], tables[1][returns], check_exact=True)
     assert np.isfinite(tables[0]["evaluation/env_runners/episode_return_mean"]).all()
     assert same_tensors(*weights)
+
+    summary, _, last = shown["quiet"].rpartition("Written to ")
+    assert json.loads(summary) == json.loads((tmp_path / "quiet" / "summary.json").read_text())
+    assert last.startswith(str(tmp_path / "quiet"))
+    lines = [json.loads(line) for line in shown["json"].splitlines()]
+    assert [line.pop("type") for line in lines] == ["iteration", "iteration", "summary"]
+    steps = tables[1]["num_env_steps_sampled_lifetime"].tolist()
+    assert [line["env_steps"] for line in lines] == [*steps, steps[-1]]
+    assert lines[-1].pop("folder") == str(tmp_path / "json")
+    assert lines[-1] == json.loads((tmp_path / "json" / "summary.json").read_text())
 
 
 # Logs and offline data

@@ -185,7 +185,7 @@ def test_model_based_updates_learn_from_a_mixed_batch(algo: str) -> None:
 def test_joint_update_is_the_full_objective(
     bound: str, known_termination: bool, transform: dict[str, Any]
 ) -> None:
-    gamma, weight, likelihood = 0.9, 0.6, 0.4
+    gamma, weight, likelihood, value_weight = 0.9, 0.6, 0.4, 0.7
     termination = None
     if known_termination:
 
@@ -198,6 +198,7 @@ def test_joint_update_is_the_full_objective(
         gamma=gamma,
         log_ratio_weight=weight,
         likelihood_weight=likelihood,
+        model_value_weight=value_weight,
         logit_clip=0.05,
         classifier_label_smoothing=0.2,
         model_grad_clip=1e9,
@@ -257,14 +258,14 @@ def test_joint_update_is_the_full_objective(
     value = smaller_value(before.critics, imagined, actions)
     ended = before.dynamics.termination(*columns, imagined)
     logit = after.classifier(after.classifier.inputs(normaliser, *columns, imagined))  # moved first
-    following = (1 - ended) * value + ended * terminal_value
+    following = value_weight * ((1 - ended) * value + ended * terminal_value)
     if before.stopping is None:
         objective = weight * logit + gamma * following
     else:
         going_on = 1 - before.stopping(normaliser, *columns).detach()
         objective = going_on * (weight * logit + following)
     model_loss = (
-        likelihood * torch.stack(change_losses).mean()
+        likelihood * torch.stack(change_losses).sum(-1).mean()
         + torch.stack(reward_losses).mean()
         - objective.mean()
     )
@@ -341,7 +342,7 @@ def test_bound_target_of_three_rows_in_numbers(monkeypatch: pytest.MonkeyPatch) 
     ]
     assert target.tolist() == pytest.approx(expected, abs=1e-5)
     assert batch.rewards.tolist() == [3.0, 77.0, 77.0]
-    assert agent.joint_update._read_statistics()["rewards_floored"] == 1.0
+    assert agent.joint_update.read_statistics()["rewards_floored"] == 1.0
 
 
 def test_bound_of_a_constant_reward_is_a_fixed_point_of_its_target() -> None:
@@ -549,7 +550,22 @@ def test_statistics_are_means_over_the_call(algo: str, monkeypatch: pytest.Monke
         names |= {"model_objective", "model_nll", "log_reward", "log_ratio", "rewards_floored"}
     assert names <= set(statistics)
     agent.joint_update.run(1)
-    assert agent.joint_update._read_statistics() == {}
+    assert agent.joint_update.read_statistics() == {}
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_gradient_norms_are_those_of_the_last_update(algo: str) -> None:
+    agent = ready_agent(algo)
+    statistics = agent.joint_update.run(3)
+    names = {"critics", "policy"} | ({"classifier"} if agent.settings.has_classifier else set())
+    for name in names:
+        gradients = [
+            parameter.grad.flatten()
+            for parameter in agent.joint_update.optimizers[name].param_groups[0]["params"]
+        ]
+        norm = torch.cat(gradients).norm().item()
+        assert norm > 0
+        assert statistics[f"{name}_gradient_norm"] == pytest.approx(norm, rel=1e-4), name
 
 
 def test_copied_networks_share_nothing() -> None:
