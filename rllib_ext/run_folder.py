@@ -39,13 +39,13 @@ def refuse_used_folder(folder: Location) -> None:
     Raises:
         UserError: it is a file, not empty, or cannot be made.
     """
+    if not folder.is_local and "/" not in folder.path:
+        raise UserError(f"The output {folder} is a whole bucket: name a folder in it.")
     if folder.is_file():
         raise UserError(f"The output folder {folder} is a file: name another --output.")
     if folder.is_dir() and folder.names():
         raise UserError(f"The output folder {folder} already holds a run: name another --output.")
     if not folder.is_local:
-        if "/" not in folder.path:
-            raise UserError(f"The output {folder} is a whole bucket: name a folder in it.")
         return
     parent = next(path for path in Path(folder.path).parents if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
