@@ -193,7 +193,7 @@ def test_no_file_and_no_process_shows_the_token(cluster: Cluster) -> None:
 
 def test_ray_down_and_ray_stop_end_ray_on_every_host(cluster: Cluster) -> None:
     assert "No nodes remaining" in cluster.down()
-    assert not ray_processes([cluster.head])
+    wait_for(lambda: not ray_processes([cluster.head]), "Ray has ended on the head", PAUSE_S)
     for worker in cluster.workers:  # which `ray down` leaves alone
         assert cluster.desk.login(worker.address, "~/mnm-venv/bin/ray stop").returncode == 0
     wait_for(lambda: not ray_processes(cluster.workers), "Ray has ended on the workers", PAUSE_S)
