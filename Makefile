@@ -17,7 +17,7 @@ OUTPUT = runs/$(ENV)-$(ALGO)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-faults test-system lint type format docs images bench bench-quick learn clean
+.PHONY: help install train test test-faults test-cluster test-system lint type format docs images bench bench-quick learn clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +46,9 @@ test: install ## run the tests
 
 test-faults: install ## kill every kind of actor in every phase of a run, and a soak of random kills
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
+
+test-cluster: install ## start a cluster on hosts made of namespaces, and cut them from it (as root)
+	@$(BIN)/python -m pytest tests/hosts -x $(ARGS)
 
 # Programs that the system tests run, and the Debian packages that they are in.
 SYSTEM_PROGRAMS = prometheus promtool chromium node npm
