@@ -175,8 +175,9 @@ def command_of(page: Path, text: str, is_line: bool) -> Iterator[Command]:
     words = shlex.split(re.sub(r"\$\w+", "0", re.sub(r"(&&|>).*", "", text)))
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words.pop(0)
-    if words and words[0] == "mnm":
-        yield Command(page, words[1:], is_line)
+    if words and words[0] == "mnm":  # FOLDER, N and the like stand for what a person has
+        filled = ["1" if re.fullmatch(r"[A-Z_]+", word) else word for word in words[1:]]
+        yield Command(page, filled, is_line)
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,14 @@ FIRST = result(
     num_updates_lifetime=0,
     model_holdout_rmse=NAN,
     classifier_accuracy=NAN,
-    learner_idle_s=9.0,
+    waited_for_steps_s=8.0,
+    waited_for_lag_s=1.0,
 )
 SECOND = result(
     2,
     num_updates_lifetime=100,
-    learner_idle_s=9.5,
+    waited_for_steps_s=8.5,
+    waited_for_lag_s=1.0,
     evaluation__env_runners__episode_return_mean=9.25,
 )
 SATURATED = [result(iteration, classifier_accuracy=0.98) for iteration in (1, 2, 3, 4, 5)]
@@ -180,6 +182,7 @@ def test_json_has_every_figure_on_a_line_of_its_own(capfd: pytest.CaptureFixture
     tables = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [table["type"] for table in tables] == ["iteration"] * 4
     assert [table["env_steps"] for table in tables] == [100, 200, 300, 400]
+    assert {type(table["env_steps"]) for table in tables} == {int}
     assert tables[0]["classifier_accuracy"] is None
     assert tables[0]["learner_idle_share"] == 0.9
     assert tables[1]["updates_per_s"] == 200.0
