@@ -95,7 +95,8 @@ class RunFigures:
         seconds = seconds if seconds > 0 else math.nan
         first = points[0]
         pace = (point.seconds - first.seconds) / max(point.steps - first.steps, 1e-9)
-        known = point.steps > first.steps
+        # Random steps, before the first update, are far faster than those that come.
+        known = point.steps > first.steps and point.updates > 0
         return {
             **figures,
             "env_steps_per_s": (point.steps - before.steps) / seconds,

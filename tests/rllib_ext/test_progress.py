@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from distributed.storage import Location
 from rllib_ext import MnMConfig
 from rllib_ext.health import Health
 from rllib_ext.progress import JsonLines, ProgressDisplay, sparkline
@@ -100,8 +101,7 @@ def test_off_a_terminal_there_is_one_plain_line_an_iteration(
     lines = piped(monkeypatch, [FIRST, SECOND])
     assert lines == [
         "mnm on Line-v0, seed 0: 300 steps",
-        "steps 100  return 1.5  training return 3.0  steps/s 10.0  learner idle 90%  "
-        "weight lag 20  time left 0.3 min",
+        "steps 100  return 1.5  training return 3.0  steps/s 10.0  learner idle 90%  weight lag 20",
         "steps 200  return 9.2  training return 3.0  steps/s 10.0  updates/s 10  learner idle 5%  "
         "model error 0.125  classifier accuracy 0.75  weight lag 20  time left 0.2 min",
     ]
@@ -194,7 +194,7 @@ def test_json_has_every_figure_on_a_line_of_its_own(capfd: pytest.CaptureFixture
 
 def test_the_picture_of_the_docs_is_of_a_runs_last_panel(tmp_path: Path) -> None:
     plan = RunPlan("Pendulum-v1", "mnm", {}, 300, num_env_runners=2, num_rollout_workers=1)
-    plan.save(tmp_path)
+    plan.save(Location.of(tmp_path))
     (tmp_path / "result.json").write_text("".join(json.dumps(r) + "\n" for r in (FIRST, SECOND)))
     runpy.run_path(str(DRAW))["draw"](tmp_path, tmp_path / "panel.svg")
     text = html.unescape((tmp_path / "panel.svg").read_text()).replace("\xa0", " ")
