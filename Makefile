@@ -17,7 +17,7 @@ OUTPUT = runs/$(ENV)-$(ALGO)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-faults test-system lint type format bench bench-quick clean
+.PHONY: help install train test test-faults test-system lint type format bench bench-quick learn clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -77,6 +77,12 @@ bench: install ## measure speed against peers; writes benchmarks/results/latest.
 
 bench-quick: install ## the same with fewer repeats
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --quick
+
+learn: install ## list the learning experiments; make learn-NAME runs or resumes one, with ARGS="--seeds 0,1"
+	@$(BIN)/python -m benchmarks.learning
+
+learn-%: install
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.learning '$*' $(ARGS)
 
 clean: ## remove .venv, caches and build leftovers; runs/ stays
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mnm.networks import EnsembleMLP, soft_clamp
 from mnm.normaliser import Normaliser
@@ -14,6 +15,7 @@ from mnm.settings import Settings
 from mnm.terminations import TerminationFunction
 
 LOG_VARIANCE_MIN, LOG_VARIANCE_MAX = -10.0, 0.5  # in normalised units
+OUTLIER = 5.0  # predicted standard deviations beyond which an error counts linearly in training
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,20 @@ class Prediction:
             + self.log_variance
             + math.log(2 * math.pi)
         )
+
+    def change_loss(self, targets: Tensor) -> Tensor:
+        """`change_nll` for training: Huber's loss in the error over the predicted deviation.
+
+        A jump in a dimension that hardly ever moves, such as a contact force, lies hundreds of
+        deviations away. Its square would be nearly all of a batch's gradient.
+        """
+        width = self.log_variance.shape[-1]
+        deviation = torch.exp(0.5 * self.log_variance)
+        error = (targets[..., :width] - self.mean[..., :width]) / deviation
+        half_square = functional.huber_loss(
+            error, torch.zeros_like(error), reduction="none", delta=OUTLIER
+        )
+        return half_square + 0.5 * (self.log_variance + math.log(2 * math.pi))
 
     def reward_nll(self, targets: Tensor) -> Tensor:
         """-log q of the normalised r in `targets` [..., obs + 1], up to a constant [...]."""

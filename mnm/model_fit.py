@@ -124,5 +124,6 @@ class ModelFitter:
 
     @staticmethod
     def _losses(prediction: Prediction, targets: Tensor) -> Tensor:
-        """-log q [E] of each member: per dimension of s' - s, and of r with unit variance."""
-        return prediction.change_nll(targets).mean((1, 2)) + prediction.reward_nll(targets).mean(1)
+        """-log q [E] of each member, outliers held down: per dimension of s' - s, and of r with
+        unit variance."""
+        return prediction.change_loss(targets).mean((1, 2)) + prediction.reward_nll(targets).mean(1)

@@ -85,7 +85,8 @@ class Settings:
     stop_probability_min: float = 1e-3  # least and, from 1, greatest that the stopping head says
     stop_lr: float = 3e-4  # of the stopping head
     log_ratio_weight: float = 0.1  # of logit C; 1: the paper's bound
-    likelihood_weight: float = 1.0  # of the log-likelihood beside the adversarial and value terms
+    model_value_weight: float = 1.0  # of V(s') in the model's objective; 0: it only looks real
+    likelihood_weight: float = 1.0  # of log q(s'|s,a) beside the adversarial and value terms
     model_lr: float = 3e-4  # of the joint model update
     model_grad_clip: float = 1.0  # largest gradient norm of the joint model update
 
@@ -264,6 +265,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "reward_shift": (-_INFINITY, _INFINITY, "a number"),
     "log_ratio_target": (-_INFINITY, _INFINITY, "a number"),
     "log_ratio_weight": _NOT_NEGATIVE,
+    "model_value_weight": _NOT_NEGATIVE,
     "likelihood_weight": _NOT_NEGATIVE,
     "stop_probability_min": (1e-8, 0.5, "a probability above 0 and at most 0.5"),
     "stop_lr": _POSITIVE,

@@ -35,7 +35,7 @@ class Transitions:
     def __len__(self) -> int:
         return len(self.rewards)
 
-    def __getitem__(self, rows: slice) -> Transitions:
+    def __getitem__(self, rows: slice | np.ndarray) -> Transitions:
         return Transitions(*(getattr(self, name)[rows] for name in COLUMNS))
 
     @staticmethod

@@ -279,6 +279,7 @@ class JointUpdate:
         next_actions, _ = self.networks.policy.sample(imagined, self._noise(rows))
         value = self.networks.critics.smaller(imagined, next_actions)
         following = (1 - ended) * value + ended * self.rewards.terminal_value
+        following = settings.model_value_weight * following
         weighted_logit = settings.log_ratio_weight * classifier(imagined_inputs)
         stopping = self.networks.stopping
         if stopping is None:
@@ -287,11 +288,13 @@ class JointUpdate:
             going_on = 1 - stopping(normaliser, real.observations, real.actions).detach()
             objective = going_on * (weighted_logit + following)
         targets = dynamics.split(normaliser.targets(real), members)
-        change_nll = prediction.change_nll(targets).mean()
+        change_loss = prediction.change_loss(targets)
         reward_nll = prediction.reward_nll(targets).mean()
-        loss = settings.likelihood_weight * change_nll + reward_nll - objective.mean()
+        # Summed over the dimensions: log q of the whole s', as logit C and V are of the whole s'.
+        likelihood_loss = settings.likelihood_weight * change_loss.sum(-1).mean()
+        loss = likelihood_loss + reward_nll - objective.mean()
         self._step("model", loss, max_norm=settings.model_grad_clip)
-        self._record(model_objective=objective.mean(), model_nll=change_nll)
+        self._record(model_objective=objective.mean(), model_nll=change_loss.mean())
 
     def _update_classifier_reward_weight(self, logit: Tensor) -> None:
         """Dual update: the weight grows while the mean clipped logit is below its target."""

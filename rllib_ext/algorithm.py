@@ -26,7 +26,6 @@ from distributed.storage import resolve
 from rllib_ext.actors import (
     build_pool,
     elastic_env_runners,
-    rollout_worker_bundle,
     warn_if_too_large,
 )
 from rllib_ext.bound_summary import NO_ESTIMATE, bound_summary
@@ -37,6 +36,7 @@ from rllib_ext.checkpoint_files import (
 )
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces
+from rllib_ext.placement import with_rollout_workers
 from rllib_ext.reporting import Reporting
 from rllib_ext.sample_metrics import SampleMetrics
 
@@ -59,19 +59,15 @@ class MnM(Algorithm):
 
     @classmethod
     def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
-        """RLlib's bundles and one for each rollout worker, so that Tune counts the pool."""
+        """RLlib's bundles and those of the rollout workers, so that Tune counts the pool."""
         if not isinstance(config, MnMConfig):
             config = cls.get_default_config().update_from_dict(config)
-        base = super().default_resource_request(config)
-        return PlacementGroupFactory(
-            base.bundles + [rollout_worker_bundle(config)] * config.num_rollout_workers,
-            strategy=base.strategy,
-        )
+        return with_rollout_workers(super().default_resource_request(config), config)
 
     def setup(self, config: MnMConfig) -> None:
         """Builds the pool, then RLlib's runners and learner, and publishes the first weights."""
         spaces = probe_spaces(config)
-        warn_if_too_large(self.default_resource_request(config))
+        warn_if_too_large(config, self.default_resource_request(config))
         # Before RLlib's own actors: its learner takes any free bundle of the placement group.
         self.pool = build_pool(config, spaces)
         self._settings = config.settings()
@@ -109,7 +105,7 @@ class MnM(Algorithm):
                 max_weight_lag=config.resolved_max_weight_lag(),
                 request_timeout_s=config.sample_timeout_s,
             ),
-            on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
+            on_batches=lambda metrics: self.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS),
             elastic=elastic_env_runners(runners, config.max_num_env_runners),
         )
 

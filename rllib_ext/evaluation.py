@@ -11,11 +11,11 @@ import imageio.v2 as imageio
 import numpy as np
 from ray.rllib.env.env_context import EnvContext
 
-from distributed.collector import Collector, Policy
+from distributed.collector import ActionMode, Collected, Collector, Policy
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import make_flat_env, make_vector_env, task_spaces
 from rllib_ext.errors import UserError
-from rllib_ext.saved_policy import load_policy
+from rllib_ext.saved_policy import PolicyHeader, SavedPolicy, load_policy
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,42 @@ def evaluate_policy(
         UserError: the policy or the environment does not serve, or no film can be made.
     """
     saved = load_policy(source)
+    config, context = _task(saved.header, env)
+    collected = play_episodes(saved, episodes, seed, "deterministic", env, str(source))
+    if video is not None:
+        _film(config, context, saved.act, seed, video)
+    returns = np.array(collected.episode_returns)
+    return Evaluation(
+        return_mean=float(returns.mean()),
+        return_std=float(returns.std()),
+        length_mean=float(np.mean(collected.episode_lengths)),
+        episodes=len(returns),
+    )
+
+
+def play_episodes(
+    saved: SavedPolicy,
+    episodes: int,
+    seed: int,
+    action_mode: ActionMode,
+    env: str | None = None,
+    name: str = "The policy",
+) -> Collected:
+    """Plays whole episodes on a fresh environment.
+
+    Args:
+        saved: policy that acts.
+        episodes: number of episodes.
+        seed: of the environment and the policy's noise.
+        action_mode: "deterministic" for the policy's mode, "explore" to sample.
+        env: another id to play on; None: the policy's own.
+        name: of the policy, for messages.
+
+    Raises:
+        UserError: the environment cannot be made, or is of another task.
+    """
     header = saved.header
-    config = MnMConfig().environment(env or header.env, env_config=header.env_config)
-    context = EnvContext(config.env_config, worker_index=0)
+    config, context = _task(header, env)
     try:
         environment = make_vector_env(config, context)
     except ValueError as error:
@@ -72,22 +105,20 @@ def evaluate_policy(
     if widths != trained:
         environment.close()
         raise UserError(
-            f"{source} is of another task: its policy takes {trained[0]} observations and gives "
+            f"{name} is of another task: its policy takes {trained[0]} observations and gives "
             f"{trained[1]} actions, {config.env} has {widths[0]} and {widths[1]}."
         )
     collector = Collector(environment, seed)
     collector.policy = saved.act
-    collected = collector.run_episodes(episodes, "deterministic")
+    collected = collector.run_episodes(episodes, action_mode)
     environment.close()
-    if video is not None:
-        _film(config, context, saved.act, seed, video)
-    returns = np.array(collected.episode_returns)
-    return Evaluation(
-        return_mean=float(returns.mean()),
-        return_std=float(returns.std()),
-        length_mean=float(np.mean(collected.episode_lengths)),
-        episodes=len(returns),
-    )
+    return collected
+
+
+def _task(header: PolicyHeader, env: str | None) -> tuple[MnMConfig, EnvContext]:
+    """The config and context that a policy's environment is made by."""
+    config = MnMConfig().environment(env or header.env, env_config=header.env_config)
+    return config, EnvContext(config.env_config, worker_index=0)
 
 
 def _film(config: MnMConfig, context: EnvContext, policy: Policy, seed: int, video: Path) -> None:

@@ -21,7 +21,6 @@ from rllib_ext.errors import UserError
 from rllib_ext.ray_session import first_line
 
 HEADER = "mnm_policy"  # name under which both export formats keep the header
-POLICY_PREFIX = "policy."  # of its weights among an agent's
 
 
 @dataclass(frozen=True)
@@ -97,18 +96,9 @@ def read_checkpoint_policy(checkpoint: Path) -> tuple[PolicyHeader, dict[str, Te
     Raises:
         UserError: the folder is no checkpoint, or not a whole one.
     """
-    task = read_task(checkpoint)
-    file = checkpoint / LEARNER_FOLDER / AGENT_FILE
-    if not file.is_file():
-        name = f"{LEARNER_FOLDER}/{AGENT_FILE}"
-        raise UserError(f"The checkpoint {checkpoint} is not whole: {name} is missing.")
+    task, agent = read_task(checkpoint), read_agent(checkpoint)
     try:
-        agent = torch.load(file, map_location="cpu", weights_only=True)
-        weights = {
-            name.removeprefix(POLICY_PREFIX): value
-            for name, value in agent["networks"].items()
-            if name.startswith(POLICY_PREFIX)
-        }
+        weights = weights_of(agent, "policy")
         spaces = agent["task"]
         header = PolicyHeader(
             env=task["env"],
@@ -119,12 +109,35 @@ def read_checkpoint_policy(checkpoint: Path) -> tuple[PolicyHeader, dict[str, Te
             action_high=spaces["action_high"],
             hidden_sizes=_hidden_sizes(weights),
         )
-    except Exception as error:  # whatever a damaged file may raise
-        raise UserError(
-            f"The checkpoint {checkpoint} is damaged: its policy cannot be read "
-            f"({first_line(error)})."
-        ) from error
+    except Exception as error:  # whatever a damaged file may hold
+        raise _damaged(checkpoint, error) from error
     return header, weights
+
+
+def read_agent(checkpoint: Path) -> dict[str, Any]:
+    """What `Agent.state_dict` returned, from a checkpoint's `agent.pt`.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    file = checkpoint / LEARNER_FOLDER / AGENT_FILE
+    if not file.is_file():
+        name = f"{LEARNER_FOLDER}/{AGENT_FILE}"
+        raise UserError(f"The checkpoint {checkpoint} is not whole: {name} is missing.")
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file may raise
+        raise _damaged(checkpoint, error) from error
+
+
+def weights_of(agent: Mapping[str, Any], network: str) -> dict[str, Tensor]:
+    """The weights of one of an agent's networks, such as "policy"; empty where it has none."""
+    prefix = f"{network}."
+    return {
+        name.removeprefix(prefix): value
+        for name, value in agent["networks"].items()
+        if name.startswith(prefix)
+    }
 
 
 def read_task(checkpoint: Path) -> dict[str, Any]:
@@ -178,6 +191,13 @@ def _load_onnx(file: Path) -> SavedPolicy:
         return session.run(None, {"observations": observations.astype(np.float32)})[0]
 
     return SavedPolicy(header, act)
+
+
+def _damaged(checkpoint: Path, error: Exception) -> UserError:
+    return UserError(
+        f"The checkpoint {checkpoint} is damaged: its networks cannot be read "
+        f"({first_line(error)})."
+    )
 
 
 def _not_exported(file: Path) -> UserError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -86,6 +87,7 @@ class Recovery(tune.Callback):
         print(
             f"The run failed ({first_line(cause)}) and goes on from its last checkpoint "
             f"({failures} of {MOST_FAILURES} failures).",
+            file=sys.stderr,
             flush=True,
         )
 

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from mnm.dynamics import LOG_VARIANCE_MAX, LOG_VARIANCE_MIN, DynamicsEnsemble, Prediction
+from mnm.dynamics import (
+    LOG_VARIANCE_MAX,
+    LOG_VARIANCE_MIN,
+    OUTLIER,
+    DynamicsEnsemble,
+    Prediction,
+)
 from mnm.terminations import inverted_pendulum
 from tests.mnm.small_cases import small_settings
 
@@ -48,6 +54,22 @@ def test_change_likelihood_is_that_of_a_normal_distribution() -> None:
     deviation = torch.exp(0.5 * prediction.log_variance)
     expected = -Normal(prediction.mean[..., :3], deviation).log_prob(targets[..., :3])
     torch.testing.assert_close(prediction.change_nll(targets), expected)
+
+
+def test_training_loss_is_the_likelihood_but_for_outliers() -> None:
+    prediction, targets = random_prediction()
+    deviation = torch.exp(0.5 * prediction.log_variance)
+    within = prediction.mean[..., :3] + deviation * (2 * OUTLIER * torch.rand(3, 5, 3) - OUTLIER)
+    near = torch.cat([within, targets[..., 3:]], dim=-1)
+    torch.testing.assert_close(prediction.change_loss(near), prediction.change_nll(near))
+    at_edge, farther = (
+        torch.cat([prediction.mean[..., :3] + sign * errors * deviation, targets[..., 3:]], dim=-1)
+        for sign, errors in ((1, OUTLIER), (-1, OUTLIER + 100.0))
+    )
+    torch.testing.assert_close(
+        prediction.change_loss(farther) - prediction.change_loss(at_edge),
+        torch.full((3, 5, 3), 100.0 * OUTLIER),
+    )
 
 
 def test_reward_likelihood_is_that_of_unit_variance_up_to_a_constant() -> None:

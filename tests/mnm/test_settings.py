@@ -69,6 +69,7 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "bound_horizon": [-1, 0.5, NAN, INFINITY, "200", None],
     "bound_rollouts": NOT_A_COUNT,
     "log_ratio_weight": NEGATIVE,
+    "model_value_weight": NEGATIVE,
     "likelihood_weight": NEGATIVE,
     "model_lr": NOT_POSITIVE,
     "model_grad_clip": NOT_POSITIVE,

@@ -185,7 +185,7 @@ def test_model_based_updates_learn_from_a_mixed_batch(algo: str) -> None:
 def test_joint_update_is_the_full_objective(
     bound: str, known_termination: bool, transform: dict[str, Any]
 ) -> None:
-    gamma, weight, likelihood = 0.9, 0.6, 0.4
+    gamma, weight, likelihood, value_weight = 0.9, 0.6, 0.4, 0.7
     termination = None
     if known_termination:
 
@@ -198,6 +198,7 @@ def test_joint_update_is_the_full_objective(
         gamma=gamma,
         log_ratio_weight=weight,
         likelihood_weight=likelihood,
+        model_value_weight=value_weight,
         logit_clip=0.05,
         classifier_label_smoothing=0.2,
         model_grad_clip=1e9,
@@ -257,14 +258,14 @@ def test_joint_update_is_the_full_objective(
     value = smaller_value(before.critics, imagined, actions)
     ended = before.dynamics.termination(*columns, imagined)
     logit = after.classifier(after.classifier.inputs(normaliser, *columns, imagined))  # moved first
-    following = (1 - ended) * value + ended * terminal_value
+    following = value_weight * ((1 - ended) * value + ended * terminal_value)
     if before.stopping is None:
         objective = weight * logit + gamma * following
     else:
         going_on = 1 - before.stopping(normaliser, *columns).detach()
         objective = going_on * (weight * logit + following)
     model_loss = (
-        likelihood * torch.stack(change_losses).mean()
+        likelihood * torch.stack(change_losses).sum(-1).mean()
         + torch.stack(reward_losses).mean()
         - objective.mean()
     )

@@ -24,6 +24,7 @@ def write_checkpoint(
     env: str = "Line-v0",
     bias: float | None = -50.0,
     iteration: int = 1,
+    algo: str = "mnm",
     **env_config: Any,
 ) -> Path:
     """What `mnm evaluate` and `mnm export` read of a checkpoint.
@@ -32,7 +33,7 @@ def write_checkpoint(
     """
     task_env = Plane() if env == "Plane-v0" else Line()
     spaces = task_spaces(task_env.observation_space, task_env.action_space)
-    agent = Agent(spaces, small_settings("mnm"), seed=0)
+    agent = Agent(spaces, small_settings(algo), seed=0)
     if bias is not None:
         with torch.no_grad():
             last = agent.networks.policy.layers[-1]
@@ -40,7 +41,7 @@ def write_checkpoint(
             last.bias.fill_(bias)
     (folder / AGENT).parent.mkdir(parents=True)
     torch.save({**agent.state_dict(), "version": 0}, folder / AGENT)
-    task = {"env": f"{TASKS}:{env}", "env_config": env_config, "algo": "mnm"}
+    task = {"env": f"{TASKS}:{env}", "env_config": env_config, "algo": algo}
     progress = {"training_iteration": iteration, "env_steps": 10 * iteration, "time_total_s": 1.0}
     write_task_file(fs.LocalFileSystem(), str(folder), {**task, **progress})
     return folder

@@ -82,10 +82,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / AGENT).unlink(),
         "is not whole: .*agent.pt is missing",
     ),
-    "cut agent.pt": (lambda folder: cut(folder / AGENT), "is damaged: its policy cannot be read"),
+    "cut agent.pt": (lambda folder: cut(folder / AGENT), "is damaged: its networks cannot be read"),
     "agent.pt of something else": (
         lambda folder: torch.save({"networks": {}}, folder / AGENT),
-        "is damaged: its policy cannot be read",
+        "is damaged: its networks cannot be read",
     ),
 }
 

@@ -115,7 +115,7 @@ def test_no_pickle_of_a_checkpoint_is_run(tmp_path: Path) -> None:
     evaluate_policy(folder, 1)
     agent = torch.load(folder / AGENT, weights_only=True)
     torch.save({**agent, "trap": Trap(sprung)}, folder / AGENT)
-    with pytest.raises(UserError, match="is damaged: its policy cannot be read"):
+    with pytest.raises(UserError, match="is damaged: its networks cannot be read"):
         evaluate_policy(folder, 1)
     assert not sprung.exists()
 

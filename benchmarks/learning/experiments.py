@@ -1,0 +1,243 @@
+"""The experiments: one question each, with its tasks, algorithms, seeds, steps and budget."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mnm import Settings
+from mnm.settings import ALGORITHMS
+from rllib_ext.run_plan import RunPlan
+from rllib_ext.tuned import tuned_settings
+
+AS_TUNED = "tuned"  # the variant that changes nothing
+MODEL_BASED = ("mnm", "mnm-approx", "mbpo")
+DIGEST_LENGTH = 8
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One question, and the runs that answer it.
+
+    Attributes:
+        question: in one sentence.
+        envs: Gymnasium ids.
+        algos: of the four.
+        seeds: of each algorithm and variant.
+        steps: real environment steps of a run.
+        evaluation_interval: real steps between two deterministic evaluations of ten episodes.
+        hours: stated budget of all runs on one core of an ordinary machine.
+        threshold: return that counts as solved; None: none is known.
+        threshold_steps: within which it is asked for.
+        stop_when_solved: whether two evaluations in a row at the threshold end a run.
+        variants: settings that differ from the task's tuned ones, by the variant's name.
+    """
+
+    question: str
+    envs: tuple[str, ...]
+    algos: tuple[str, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    evaluation_interval: int
+    hours: float
+    threshold: float | None = None
+    threshold_steps: int | None = None
+    stop_when_solved: bool = False
+    variants: dict[str, dict[str, Any]] = field(default_factory=lambda: {AS_TUNED: {}})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an experiment: what tells it from the others, and its plan.
+
+    Attributes:
+        experiment: name.
+        variant: name.
+        plan: of the run.
+    """
+
+    experiment: str
+    variant: str
+    plan: RunPlan
+
+    @property
+    def digest(self) -> str:
+        """Of every setting that decides what is learned, defaults included."""
+        settings = Settings.preset(self.plan.algo, **self.plan.settings).to_dict()
+        told = json.dumps([settings, self.plan.evaluation_interval], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:DIGEST_LENGTH]
+
+    @property
+    def name(self) -> str:
+        """Of its folder: other settings, another folder."""
+        plan = self.plan
+        words = f"{plan.env}-{plan.algo}-{self.variant}-seed{plan.seed}-{self.digest}"
+        return re.sub(r"[^\w.-]", "_", words)
+
+    def folder(self, root: Path) -> Path:
+        """The run's folder below the folder of all runs."""
+        return root / self.experiment / self.name
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "inverted-pendulum": Experiment(
+        question="How many steps until the pole is balanced for a whole episode?",
+        envs=("InvertedPendulum-v5",),
+        algos=ALGORITHMS,
+        seeds=(0, 1, 2, 3, 4),
+        steps=3000,
+        evaluation_interval=250,
+        hours=3.0,
+        threshold=950.0,
+        threshold_steps=2000,
+        stop_when_solved=True,
+    ),
+    "double-pendulum": Experiment(
+        question="How many steps until two poles are balanced for a whole episode?",
+        envs=("InvertedDoublePendulum-v5",),
+        algos=ALGORITHMS,
+        seeds=(0, 1, 2, 3, 4),
+        steps=4000,
+        evaluation_interval=250,
+        hours=4.0,
+        threshold=9000.0,
+        threshold_steps=4000,
+        stop_when_solved=True,
+    ),
+    "pendulum": Experiment(
+        question="How many steps until the pendulum is swung up and held?",
+        envs=("Pendulum-v1",),
+        algos=ALGORITHMS,
+        seeds=(0, 1, 2, 3, 4),
+        steps=4000,
+        evaluation_interval=250,
+        hours=4.0,
+        threshold=-200.0,
+        threshold_steps=4000,
+        stop_when_solved=True,
+    ),
+    "swimmer": Experiment(
+        question="Which algorithm swims furthest in few steps?",
+        envs=("Swimmer-v5",),
+        algos=ALGORITHMS,
+        seeds=(0, 1, 2, 3, 4),
+        steps=10_000,
+        evaluation_interval=1000,
+        hours=12.0,
+    ),
+    "reacher": Experiment(
+        question="Which algorithm reaches its targets in few steps?",
+        envs=("Reacher-v5",),
+        algos=ALGORITHMS,
+        seeds=(0, 1, 2, 3, 4),
+        steps=10_000,
+        evaluation_interval=1000,
+        hours=12.0,
+    ),
+    "sparse": Experiment(
+        question="Which algorithm finds a reward that only the goal pays?",
+        envs=("MountainCarContinuous-v0",),
+        algos=ALGORITHMS,
+        seeds=(0, 1, 2, 3, 4),
+        steps=10_000,
+        evaluation_interval=1000,
+        hours=8.0,
+        threshold=90.0,
+        threshold_steps=10_000,
+    ),
+    "ablations": Experiment(
+        question="What does each part of the joint objective contribute?",
+        envs=("InvertedDoublePendulum-v5", "InvertedPendulum-v5"),
+        algos=("mnm",),
+        seeds=(0, 1, 2),
+        steps=3000,
+        evaluation_interval=250,
+        hours=14.0,
+        variants={
+            AS_TUNED: {},
+            "no classifier term": {"log_ratio_weight": 0.0},
+            "no value in the model": {"model_value_weight": 0.0},
+            "little likelihood": {"likelihood_weight": 0.1},
+            "weight 1": {"log_ratio_weight": 1.0},
+            "weight gamma": {"log_ratio_weight": 0.99},
+            "learned stopping": {"bound": "learned-stopping"},
+            "no label smoothing": {"classifier_label_smoothing": 0.0},
+            "no rollouts": {"real_ratio": 1.0},
+            "one-step rollouts": {"rollout_schedule": (0, 1, 1, 1)},
+        },
+    ),
+    "lambda": Experiment(
+        question="How much of the classifier's reward does mnm-approx bear?",
+        envs=("InvertedDoublePendulum-v5", "InvertedPendulum-v5"),
+        algos=("mnm-approx",),
+        seeds=(0, 1, 2),
+        steps=3000,
+        evaluation_interval=250,
+        hours=4.0,
+        variants={
+            AS_TUNED: {},
+            "lambda 0.01": {"classifier_reward_weight": 0.01},
+            "lambda 1": {"classifier_reward_weight": 1.0},
+            "lambda auto": {"classifier_reward_weight": "auto"},
+        },
+    ),
+    "hopper": Experiment(
+        question="What return does Hopper reach with few steps, against the published ones?",
+        envs=("Hopper-v5",),
+        algos=(*MODEL_BASED, "sac"),
+        seeds=(0, 1, 2),
+        steps=50_000,
+        evaluation_interval=1000,
+        hours=150.0,
+        threshold=1700.0,
+        threshold_steps=50_000,
+    ),
+    "half-cheetah": Experiment(
+        question="What return does HalfCheetah reach with few steps, against the published ones?",
+        envs=("HalfCheetah-v5",),
+        algos=(*MODEL_BASED, "sac"),
+        seeds=(0, 1, 2),
+        steps=50_000,
+        evaluation_interval=1000,
+        hours=300.0,
+        threshold=4000.0,
+        threshold_steps=20_000,
+    ),
+}
+
+
+def runs_of(name: str, seeds: tuple[int, ...] | None = None, only: str = "") -> list[Run]:
+    """The runs of an experiment, the seeds outermost, so that all algorithms get their first early.
+
+    Args:
+        name: of the experiment.
+        seeds: instead of its own.
+        only: text that "env/algo/variant" must contain.
+    """
+    experiment = EXPERIMENTS[name]
+    return [
+        Run(
+            name,
+            variant,
+            RunPlan(
+                env=env,
+                algo=algo,
+                settings={**tuned_settings(env, algo), **changes},
+                steps=experiment.steps,
+                num_env_runners=0,
+                num_rollout_workers=0,
+                seed=seed,
+                evaluation_interval=experiment.evaluation_interval,
+                stop_return=experiment.threshold if experiment.stop_when_solved else None,
+            ),
+        )
+        for seed in (seeds or experiment.seeds)
+        for env in experiment.envs
+        for algo in experiment.algos
+        for variant, changes in experiment.variants.items()
+        if only in f"{env}/{algo}/{variant}"
+    ]

@@ -1,0 +1,138 @@
+"""What an experiment's table says: seeds that got there, steps it took, returns with intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.learning.experiments import Experiment
+from rllib_ext.run_statistics import (
+    Curve,
+    aggregate,
+    bootstrap_interval,
+    interquartile_mean,
+    steps_to_threshold,
+)
+
+LEAST_POINTS = 8  # evaluations that a rank correlation needs
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        env: Gymnasium id.
+        algo: of the four.
+        variant: name.
+        curves: evaluation returns of each run, by seed.
+        finished: whether each run was made to its end.
+        reached: real steps at which each run met the threshold; NaN: it did not, or there is none.
+        returns: of each run at its end.
+        wall_seconds: of each run.
+        table: the rows.
+    """
+
+    env: str
+    algo: str
+    variant: str
+    curves: dict[int, Curve]
+    finished: bool
+    reached: list[float]
+    returns: np.ndarray
+    wall_seconds: list[float]
+    table: pd.DataFrame
+
+    @property
+    def interval(self) -> tuple[float, float, float]:
+        """Interquartile mean of the returns at the end, and the ends of its 95 % interval."""
+        low, high = bootstrap_interval(self.returns)
+        return float(interquartile_mean(self.returns)), float(low), float(high)
+
+    @property
+    def solved(self) -> int:
+        """Seeds that met the threshold."""
+        return sum(not math.isnan(steps) for steps in self.reached)
+
+    @property
+    def last_step(self) -> int:
+        """Real steps of the longest run."""
+        return int(max(curve.steps[-1] for curve in self.curves.values()))
+
+    def mean_curve(self, interval: int) -> pd.DataFrame:
+        """`aggregate`, a run that stopped because it was solved counting on with its last value."""
+        last = self.last_step
+        curves = [
+            Curve(
+                np.append(curve.steps, np.arange(curve.steps[-1] + interval, last + 1, interval)),
+                np.append(
+                    curve.values,
+                    np.repeat(
+                        curve.values[-1],
+                        len(np.arange(curve.steps[-1] + interval, last + 1, interval)),
+                    ),
+                ),
+            )
+            for curve in self.curves.values()
+        ]
+        return aggregate(curves, interval)
+
+    def last_mean(self, column: str) -> float:
+        """Mean over the runs of a figure at their last evaluation."""
+        return float(self.table.groupby("seed")[column].last().mean())
+
+    def correlation(self, column: str) -> float:
+        """Spearman's rank correlation of a figure with the return, mean over the runs."""
+        found = []
+        for _, rows in self.table.groupby("seed"):
+            known = rows[[column, "return_mean"]].dropna()
+            if len(known) >= LEAST_POINTS and known[column].nunique() > 1:
+                found.append(known.corr(method="spearman").iloc[0, 1])
+        return float(np.mean(found)) if found else math.nan
+
+
+def groups(experiment: Experiment, file: Path) -> list[Group]:
+    """The groups of an experiment's table, in the order of the experiment; none without a table."""
+    if not file.is_file():
+        return []
+    table = pd.read_csv(file)
+    found = []
+    for env in experiment.envs:
+        for algo in experiment.algos:
+            for variant in experiment.variants:
+                rows = table[
+                    (table["env"] == env) & (table["algo"] == algo) & (table["variant"] == variant)
+                ]
+                if len(rows):
+                    found.append(_group(experiment, env, algo, variant, rows))
+    return found
+
+
+def _group(experiment: Experiment, env: str, algo: str, variant: str, rows: pd.DataFrame) -> Group:
+    runs = {int(seed): own for seed, own in rows.groupby("seed")}
+    curves = {seed: Curve.of(own["env_steps"], own["return_mean"]) for seed, own in runs.items()}
+    threshold = experiment.threshold
+    reached = [
+        math.nan if threshold is None else steps_to_threshold(curve, threshold)
+        for curve in curves.values()
+    ]
+    ended = [
+        curve.steps[-1] >= experiment.steps
+        or (experiment.stop_when_solved and not math.isnan(steps))
+        for curve, steps in zip(curves.values(), reached, strict=True)
+    ]
+    return Group(
+        env,
+        algo,
+        variant,
+        curves,
+        all(ended),
+        reached,
+        np.array([curve.values[-1] for curve in curves.values()]),
+        [float(own["wall_seconds"].max()) for own in runs.values()],
+        rows,
+    )

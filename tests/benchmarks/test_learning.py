@@ -1,0 +1,188 @@
+"""The learning experiments: their runs, their tables, and the page that is generated from them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks.learning import page, session, tables
+from benchmarks.learning.experiments import EXPERIMENTS, Experiment, runs_of
+from benchmarks.learning.summary import groups
+from rllib_ext.run_folder import RESULT_FILE, SUMMARY_FILE
+
+QUESTION = "Does it?"
+SMALL = Experiment(
+    QUESTION, ("Pendulum-v1",), ("mnm", "sac"), (0, 1, 2), 300, 100, 1.0, -200.0, 300
+)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    monkeypatch.setitem(EXPERIMENTS, "small", SMALL)
+    return SMALL
+
+
+def result(steps: int, value: float, **learner: float) -> str:
+    return json.dumps(
+        {
+            "num_env_steps_sampled_lifetime": steps,
+            "num_updates_lifetime": 10 * steps,
+            "time_total_s": 0.5 * steps,
+            "evaluation": {"env_runners": {"episode_return_mean": value}},
+            "learners": {"default_policy": learner},
+        }
+    )
+
+
+def table(returns: dict[tuple[str, int], list[float]], interval: int = 100) -> pd.DataFrame:
+    rows = [
+        {
+            "experiment": "small",
+            "env": "Pendulum-v1",
+            "algo": algo,
+            "variant": "tuned",
+            "seed": seed,
+            "env_steps": interval * (place + 1),
+            "return_mean": value,
+            "wall_seconds": 10.0 * (place + 1),
+        }
+        for (algo, seed), values in returns.items()
+        for place, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows).reindex(columns=tables.COLUMNS)
+
+
+def test_every_experiment_has_valid_runs_of_their_own() -> None:
+    for name, experiment in EXPERIMENTS.items():
+        runs = runs_of(name)
+        assert len({run.name for run in runs}) == len(runs)
+        assert len(runs) == len(experiment.envs) * len(experiment.algos) * len(
+            experiment.seeds
+        ) * len(experiment.variants)
+        assert all(len(run.digest) == 8 for run in runs)  # its settings are valid
+        assert all(run.plan.settings for run in runs if run.plan.algo == "mnm"), "no preset"
+
+
+def test_other_settings_are_another_run(small: Experiment) -> None:
+    (run,) = runs_of("small", seeds=(1,), only="/mnm/")
+    assert run.plan.seed == 1
+    run.plan.settings["updates_to_data_ratio"] = 3
+    (unchanged,) = runs_of("small", seeds=(1,), only="/mnm/")
+    assert run.digest != unchanged.digest
+
+
+def test_a_run_is_done_when_it_ended_at_the_plans_length(
+    small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = runs_of("small", seeds=(0,), only="/sac/")
+    assert not session.is_done(run, tmp_path)
+    run.plan.save(run.folder(tmp_path))
+    assert not session.is_done(run, tmp_path)
+    (run.folder(tmp_path) / SUMMARY_FILE).write_text("{}")
+    assert session.is_done(run, tmp_path)
+    longer = Experiment(QUESTION, ("Pendulum-v1",), ("sac",), (0,), 400, 100, 1.0)
+    monkeypatch.setitem(EXPERIMENTS, "small", longer)
+    assert not session.is_done(runs_of("small")[0], tmp_path)
+
+
+def test_done_runs_are_not_made_again(small: Experiment, tmp_path: Path) -> None:
+    runs = runs_of("small", seeds=(0,))
+    for run in runs:
+        run.plan.save(run.folder(tmp_path))
+        (run.folder(tmp_path) / SUMMARY_FILE).write_text("{}")
+    assert session.make(runs, tmp_path, lambda run: pytest.fail("made again"))
+
+
+def test_a_run_that_another_process_holds_is_left_to_it(tmp_path: Path) -> None:
+    with session._held(tmp_path / "run") as first, session._held(tmp_path / "run") as second:
+        assert first
+        assert not second
+    with session._held(tmp_path / "run") as third:
+        assert third
+
+
+def test_tables_hold_an_evaluation_a_row_and_replace_a_runs_old_ones(
+    small: Experiment, tmp_path: Path
+) -> None:
+    mnm, sac = runs_of("small", seeds=(1,))
+    for run in (mnm, sac):
+        run.folder(tmp_path).mkdir(parents=True)
+    file = mnm.folder(tmp_path) / RESULT_FILE
+    lines = [
+        result(100, math.nan),
+        result(100, -900.0, q_value=1 / 3),
+        result(200, -800.0),
+        result(200, -700.0),
+    ]
+    file.write_text("\n".join(lines) + '\n{"torn')
+    (sac.folder(tmp_path) / RESULT_FILE).write_text(result(100, -1000.0) + "\n")
+    for run in (sac, mnm):
+        path = tables.update(run, tmp_path, tmp_path)
+    file.write_text("\n".join([*lines, result(300, -600.0)]) + "\n")
+    tables.update(mnm, tmp_path, tmp_path)
+    rows = pd.read_csv(path)
+    assert list(rows.columns) == tables.COLUMNS
+    assert rows[["algo", "env_steps", "return_mean"]].values.tolist() == [
+        ["mnm", 100, -900.0],
+        ["mnm", 200, -700.0],
+        ["mnm", 300, -600.0],
+        ["sac", 100, -1000.0],
+    ]
+    assert rows["q_value"][0] == 0.333333
+    assert rows["updates"].tolist() == [1000, 2000, 3000, 1000]
+    assert set(rows["settings"]) == {mnm.digest, sac.digest}
+
+
+def test_groups_count_seeds_and_steps(tmp_path: Path) -> None:
+    content = table({("mnm", 0): [-900, -150, -300], ("mnm", 1): [-900, -500, -400]})
+    content.to_csv(tmp_path / "small.csv", index=False)
+    (group,) = groups(SMALL, tmp_path / "small.csv")
+    assert group.solved == 1
+    assert group.reached[0] == 200
+    assert math.isnan(group.reached[1])
+    assert group.returns.tolist() == [-300, -400]
+    assert group.finished
+    assert group.interval[0] == -350
+
+
+def test_a_run_that_stopped_early_counts_on_only_where_solved_runs_stop(tmp_path: Path) -> None:
+    content = table({("mnm", 0): [-900, -150], ("mnm", 1): [-900, -500, -400]})
+    content.to_csv(tmp_path / "small.csv", index=False)
+    (group,) = groups(SMALL, tmp_path / "small.csv")
+    assert not group.finished
+    assert group.mean_curve(100)["iqm"].tolist() == [-900, -325, -275]
+
+
+def test_the_page_recommends_what_solved_most_seeds_and_says_what_was_not_run(
+    small: Experiment, tmp_path: Path
+) -> None:
+    returns = {("mnm", seed): [-900, -180, -170] for seed in range(3)}
+    returns |= {("sac", seed): [-900, -190 - 20 * seed, -100] for seed in range(3)}
+    table(returns).to_csv(tmp_path / "small.csv", index=False)
+    first = page.text(tmp_path).splitlines()[:10]
+    assert any(
+        line.startswith("| Pendulum-v1 | `mnm train --env Pendulum-v1 --algo mnm` | 3 of 3 | 200 |")
+        for line in first
+    )
+    assert "Hopper-v5 (not run)" in page.text(tmp_path)
+    two = table({key: value for key, value in returns.items() if key[1] < 2})
+    two.to_csv(tmp_path / "small.csv", index=False)
+    assert "| Pendulum-v1 | `mnm train" not in page.text(tmp_path)
+
+
+def test_the_page_is_the_one_that_its_tables_make() -> None:
+    assert page.PAGE.read_text(encoding="utf-8") == page.text()
+
+
+def test_figures_are_the_same_each_time(small: Experiment, tmp_path: Path) -> None:
+    table({("mnm", 0): [-900, -150], ("mnm", 1): [-900, -500, -400]}).to_csv(
+        tmp_path / "small.csv", index=False
+    )
+    found = groups(SMALL, tmp_path / "small.csv")
+    for name in ("a.svg", "b.svg"):
+        page.draw("small", SMALL, found, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
