@@ -220,6 +220,8 @@ def no_start(*arguments: Any, **options: Any) -> None:
         (("evaluate", ".", "--episodes", "few"), "--episodes"),
         (("evaluate", ".", "--seed", "-1"), "--seed -1 is not valid"),
         (("evaluate", "."), "is not a checkpoint of mnm"),
+        (("inspect", "."), "Missing option '--data'"),
+        (("inspect", ".", "--data", "."), "is not a checkpoint of mnm"),
     ],
 )
 def test_other_bad_input_gets_one_sentence(
