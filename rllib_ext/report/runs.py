@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from distributed.storage import Location
 from mnm import Settings
 from mnm.settings import ALGORITHMS
 from rllib_ext.checkpoint_files import TASK_FILE
@@ -69,7 +70,8 @@ class Run:
             raise UserError(f"There is no run's folder {folder}.")
         if (folder / TASK_FILE).is_file():
             raise UserError(f"{folder} is a checkpoint: name the run's folder, {folder.parent}.")
-        plan, progress = RunPlan.load(folder), read_progress(folder)
+        place = Location.of(folder)
+        plan, progress = RunPlan.load(place), read_progress(place)
         if plan.algo not in ALGORITHMS:
             raise UserError(f"{folder} is of an algorithm that is not known here: {plan.algo!r}.")
         summary, file = None, folder / SUMMARY_FILE
@@ -92,9 +94,9 @@ class Run:
         return {name: _plain(value) for name, value in own.items() if name != "algo"}
 
     @cached_property
-    def checkpoint(self) -> Path | None:
+    def checkpoint(self) -> Location | None:
         """The newest whole checkpoint."""
-        return newest_checkpoint(self.folder)
+        return newest_checkpoint(Location.of(self.folder))
 
     @property
     def steps(self) -> int:
