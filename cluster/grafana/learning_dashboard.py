@@ -55,7 +55,7 @@ def _returns() -> Iterator[timeseries.Panel]:
     )
     yield panel(
         "Length of episodes",
-        "Mean real steps of the same episodes. Short ones where the task can end early: it falls.",
+        "Mean real steps of the same episodes: the time limit, unless something ends them earlier.",
         NUMBER,
         [Query(series("mnm_episode_length_mean", by="role"), "{{run}} {{role}}")],
     )
