@@ -65,10 +65,9 @@ def check_models(
     played: dict[Path, _Played] = {}
     notes = []
     for run in runs:
-        if run.checkpoint is None:
-            notes.append(f"{run.folder}: no whole checkpoint.")
-            continue
         try:
+            if run.checkpoint is None:
+                raise UserError(f"{run.folder}: no whole checkpoint.")
             model = load_model(run.checkpoint)
             if model is not None:
                 policy = load_policy(run.checkpoint)
@@ -76,8 +75,8 @@ def check_models(
                 played[run.folder] = _Played(model, contiguous_episodes(collected.transitions))
         except UserError as error:
             notes.append(str(error))
-        except Exception as error:  # whatever the user's environment may raise
-            notes.append(f"{run.folder}: the environment failed ({first_line(error)}).")
+        except Exception as error:  # of the user's environment, or of files that are on their way
+            notes.append(f"{run.folder}: {type(error).__name__}: {first_line(error)}")
     if not played:
         return {}, notes
     observations = np.concatenate(

@@ -18,6 +18,7 @@ from rllib_ext.checkpoint_files import TASK_FILE
 from rllib_ext.errors import UserError
 from rllib_ext.ray_session import first_line
 from rllib_ext.run_folder import (
+    PROGRESS_FILE,
     RETURN_COLUMN,
     STEPS_COLUMN,
     SUMMARY_FILE,
@@ -39,6 +40,7 @@ PLAN_NAMES = (
 LEARNER = "learners/default_policy"
 PARTS = ("fit", "update", "imagine", "ingest", "publish")  # of a learner's turn
 IDLE_COLUMN = "learner_idle_s"
+MEASURED = rf"^(bound/|{RETURN_COLUMN}$|{LEARNER}/seconds_|{IDLE_COLUMN}$|time_total_s$)"
 LONGEST_LABEL = 60  # letters
 
 
@@ -70,6 +72,10 @@ class Run:
         if (folder / TASK_FILE).is_file():
             raise UserError(f"{folder} is a checkpoint: name the run's folder, {folder.parent}.")
         plan, progress = RunPlan.load(folder), read_progress(folder)
+        wrong = progress.filter(regex=MEASURED).select_dtypes(exclude="number").columns
+        if len(wrong):
+            file = folder / PROGRESS_FILE
+            raise UserError(f"{file} is damaged: not all of its column {wrong[0]} is numbers.")
         if plan.algo not in ALGORITHMS:
             raise UserError(f"{folder} is of an algorithm that is not known here: {plan.algo!r}.")
         summary, file = None, folder / SUMMARY_FILE
@@ -153,7 +159,7 @@ class Group:
     @property
     def interval(self) -> float:
         """Real steps between the points of a curve that all runs share."""
-        return float(max(run.plan.evaluation_interval for run in self.runs))
+        return float(max(1, *(run.plan.evaluation_interval for run in self.runs)))
 
 
 def load_runs(folders: Iterable[Path]) -> list[Run]:

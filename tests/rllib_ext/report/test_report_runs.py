@@ -103,6 +103,12 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "progress.csv is damaged: could not convert string to float",
     ),
+    "a return that is no number": (
+        lambda folder: (folder / "progress.csv").write_text(
+            (folder / "progress.csv").read_text().replace("20.0,2,2.0", "20.0,2,two")
+        ),
+        "progress.csv is damaged: not all of its column evaluation/.* is numbers",
+    ),
     "a progress that is no text": (
         lambda folder: (folder / "progress.csv").write_bytes(b"\xff\xfe\x00\n\x00"),
         "progress.csv is damaged",
