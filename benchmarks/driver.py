@@ -6,7 +6,8 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ from mnm import Transitions
 from rllib_ext.config import ROUNDS_OF_LAG
 from rllib_ext.sample_metrics import SampleMetrics
 
-COUNTS = (8, 32, 64, 128, 256, 512)
+COUNTS = (8, 32, 128, 256, 512)
 PROCESSES = 4  # that the collectors are packed in
 REQUESTS_PER_S = 40.0  # of all collectors together: what then grows, grows with their number
 STEPS = 10  # of a request
@@ -142,21 +143,9 @@ def transitions(rows: int) -> Transitions:
     )
 
 
-def packed(count: int, requests_per_s: float) -> list[PackedHandle]:
-    """Handles of that many collectors; their answers come evenly spread over time."""
-    actor = ray.remote(num_cpus=0, max_concurrency=2 * count + 2)(PackedCollectors)
-    request_s = count / requests_per_s
-    handles: list[PackedHandle] = []
-    for first in range(PROCESSES):
-        delays = [(index + 1) / requests_per_s for index in range(first, count, PROCESSES)]
-        process = actor.remote(delays, request_s)
-        handles += [PackedHandle(process, place) for place in range(len(delays))]
-    return handles
-
-
-def live(count: int, requests_per_s: float) -> Live:
-    """sac with tiny networks and hardly an update, whose collectors are packed ones."""
-    live = Live(
+def live() -> Live:
+    """sac with tiny networks and hardly an update, and one collector that is then not used."""
+    return Live(
         live_config(
             ENV,
             Actors(collectors=1, learner=True),
@@ -167,14 +156,37 @@ def live(count: int, requests_per_s: float) -> Live:
             batch_size=16,
             updates_to_data_ratio=0.01,
             num_random_steps=0,
-            max_weight_lag=max(250, ROUNDS_OF_LAG * STEPS * count),
+            max_weight_lag=ROUNDS_OF_LAG * STEPS * COUNTS[-1],
         )
     )
-    # Nothing was asked of the one real collector yet.
-    live.algorithm.coordinator.collectors = FaultTolerantActorManager(
-        packed(count, requests_per_s), max_remote_requests_in_flight_per_actor=2, init_id=1
+
+
+@contextmanager
+def packed(live: Live, count: int, requests_per_s: float) -> Iterator[None]:
+    """Has the algorithm collect by that many packed collectors; for the block.
+
+    Their answers come evenly spread over time.
+    """
+    algorithm, group = live.algorithm, live.algorithm.env_runner_group
+    actor = ray.remote(num_cpus=0, max_concurrency=2 * count + 2)(PackedCollectors)
+    processes, handles = [], []
+    for first in range(PROCESSES):
+        delays = [(index + 1) / requests_per_s for index in range(first, count, PROCESSES)]
+        process = actor.remote(delays, count / requests_per_s)
+        processes.append(process)
+        handles += [PackedHandle(process, place) for place in range(len(delays))]
+    real, group._worker_manager = (
+        group._worker_manager,
+        FaultTolerantActorManager(handles, max_remote_requests_in_flight_per_actor=2, init_id=1),
     )
-    return live
+    del algorithm.coordinator  # is made anew, with these collectors
+    algorithm.coordinator.start()
+    try:
+        yield
+    finally:
+        group._worker_manager = real
+        for process in processes:
+            ray.kill(process)
 
 
 @dataclass(frozen=True)
@@ -206,13 +218,13 @@ def cost(live: Live, seconds: float) -> Cost:
     )
 
 
-def costs(count: int, requests_per_s: float, seconds: float, repeats: int) -> list[Cost]:
-    """Of several windows of one algorithm, after a first that is not counted."""
-    algorithm = live(count, requests_per_s)
-    algorithm.train_steps(ITERATION)
-    figures = [cost(algorithm, seconds) for _ in range(repeats)]
-    algorithm.stop()
-    return figures
+def costs(
+    live: Live, count: int, requests_per_s: float, seconds: float, repeats: int
+) -> list[Cost]:
+    """Of several windows with that many collectors, after a first that is not counted."""
+    with packed(live, count, requests_per_s):
+        live.train_steps(ITERATION)
+        return [cost(live, seconds) for _ in range(repeats)]
 
 
 def request_row(name: str, figures: list[Cost], part: str) -> Row:
@@ -231,8 +243,9 @@ def rows(quick: bool) -> list[Row]:
     results = []
     with local_ray(num_cpus=4):
         register_env(ENV, make_waiting)  # in this Ray
+        algorithm = live()
         for count in counts:
-            figures = costs(count, REQUESTS_PER_S, seconds, repeats)
+            figures = costs(algorithm, count, REQUESTS_PER_S, seconds, repeats)
             name = f"driver: {count} collectors, {REQUESTS_PER_S:.0f} requests/s"
             results.append(request_row(name, figures, DRIVER))
             results.append(
@@ -244,8 +257,12 @@ def rows(quick: bool) -> list[Row]:
             )
             if count in (counts[0], counts[-1]):
                 results += [request_row(name, figures, part) for part in (PYTHON, LEARNER, RAYLET)]
-        figures = costs(counts[-1], math.inf, seconds, repeats)
-        name = f"driver: {counts[-1]} collectors, answered at once"
-        results.append(summarise(name, "requests/s", [figure.requests_per_s for figure in figures]))
-        results += [request_row(name, figures, part) for part in (DRIVER, PYTHON, LEARNER)]
+        for count in sorted({counts[0], counts[-1]}):
+            figures = costs(algorithm, count, math.inf, seconds, repeats)
+            name = f"driver: {count} collectors, answered at once"
+            results.append(
+                summarise(name, "requests/s", [figure.requests_per_s for figure in figures])
+            )
+            results += [request_row(name, figures, part) for part in (DRIVER, PYTHON, LEARNER)]
+        algorithm.stop()
     return results

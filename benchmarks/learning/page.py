@@ -94,7 +94,7 @@ def recommended(found: Sequence[Group]) -> Group | None:
 
 
 def _section(name: str, experiment: Experiment, found: Sequence[Group]) -> list[str]:
-    lines = [f"## {', '.join(experiment.envs)}", "", experiment.question]
+    lines = [f"## {name}: {', '.join(experiment.envs)}", "", experiment.question]
     if experiment.threshold is not None:
         lines[-1] += (
             f" Solved: {experiment.threshold:g} or more, asked for within "
@@ -173,7 +173,8 @@ def _theory(found: dict[str, list[Group]]) -> list[str]:
 
 def draw(name: str, experiment: Experiment, found: Sequence[Group], file: Path) -> None:
     """Draws interquartile means over real steps with their intervals, one panel a task."""
-    matplotlib.rcParams["svg.hashsalt"] = name  # the same figure, the same file
+    # The same figure, the same file; letters as text, not as outlines.
+    matplotlib.rcParams.update({"svg.hashsalt": name, "svg.fonttype": "none"})
     envs = list(dict.fromkeys(group.env for group in found))
     figure = matplotlib.figure.Figure(figsize=(6.4 * len(envs), 3.8), layout="constrained")
     FigureCanvasSVG(figure)

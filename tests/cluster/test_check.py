@@ -86,6 +86,23 @@ WRONG: dict[str, tuple[str, Change, str]] = {
         lambda c: c["available_node_types"]["collectors"].update(max_workers=0),
         r"no CPU node has the resource 'collector'",
     ),
+    "no node for rollout workers": (
+        AWS,
+        lambda c: c["available_node_types"]["rollout_workers"].update(max_workers=0),
+        r"no node has the resource 'rollout_worker'",
+    ),
+    "no node for rollout workers, local": (
+        LOCAL,
+        replace(WORKER, "rollout_worker", "other"),
+        r"no node has the resource 'rollout_worker'",
+    ),
+    "no pod for rollout workers": (
+        KUBERAY,
+        lambda c: cluster(c)["workerGroupSpecs"][1]["rayStartParams"].update(
+            resources='"{\\"collector\\": 8}"'
+        ),
+        r"no group has the resource 'rollout_worker'",
+    ),
     "no GPU, local": (LOCAL, replace(HEAD, "--num-gpus=1", ""), r"learner's node has no GPU"),
     "no token": (
         AWS,

@@ -223,6 +223,8 @@ def no_start(*arguments: Any, **options: Any) -> None:
         (("report",), "Missing argument .*runs"),
         (("report", "."), "is not a run's folder: it has no run.json"),
         (("report", "no/such/folder"), "There is no run's folder no/such/folder"),
+        (("inspect", "."), "Missing option '--data'"),
+        (("inspect", ".", "--data", "."), "is not a checkpoint of mnm"),
     ],
 )
 def test_other_bad_input_gets_one_sentence(

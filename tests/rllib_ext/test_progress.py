@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import math
 import os
 import pty
+import runpy
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +19,10 @@ import pytest
 from rllib_ext import MnMConfig
 from rllib_ext.health import Health
 from rllib_ext.progress import JsonLines, ProgressDisplay, sparkline
+from rllib_ext.run_plan import RunPlan
 from tests.rllib_ext.scripted_results import result
 
+DRAW = Path(__file__).resolve().parents[2] / "docs" / "terminal_image.py"
 NAN = math.nan
 FIRST = result(
     1,
@@ -154,6 +159,13 @@ def test_a_terminal_without_blocks_gets_no_curve(monkeypatch: pytest.MonkeyPatch
     assert "?" not in text.replace("\x1b[?", "")
 
 
+def test_a_run_in_one_process_shows_no_actors(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = result(1, num_healthy_collectors=0, num_healthy_rollout_workers=0)
+    text = on_a_terminal(monkeypatch, [alone])
+    assert "held-out error" in text
+    assert "collecting" not in text
+
+
 def test_stopping_twice_or_before_the_start_does_no_harm() -> None:
     display = ProgressDisplay("title", 10, health(), max_weight_lag=250)
     display.stop()
@@ -175,6 +187,19 @@ def test_json_has_every_figure_on_a_line_of_its_own(capfd: pytest.CaptureFixture
     (warning,) = tables[3]["warnings"]
     assert set(warning) == {"name", "sentence", "advice"}
     assert all(table.keys() == tables[0].keys() for table in tables)
+
+
+def test_the_picture_of_the_docs_is_of_a_runs_last_panel(tmp_path: Path) -> None:
+    plan = RunPlan("Pendulum-v1", "mnm", {}, 300, num_env_runners=2, num_rollout_workers=1)
+    plan.save(tmp_path)
+    (tmp_path / "result.json").write_text("".join(json.dumps(r) + "\n" for r in (FIRST, SECOND)))
+    runpy.run_path(str(DRAW))["draw"](tmp_path, tmp_path / "panel.svg")
+    text = html.unescape((tmp_path / "panel.svg").read_text()).replace("\xa0", " ")
+    assert text.startswith("<svg")
+    assert "9.2  ▁█" in text
+    assert "200/300 steps" in text
+    assert "0:00:20" in text
+    assert "@font-face" not in text
 
 
 def test_a_sparkline_spans_lowest_to_highest() -> None:

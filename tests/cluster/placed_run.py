@@ -15,10 +15,12 @@ from ray._private.state import state
 
 from cluster import cli
 
+MARKS = ("GPU", "learner", "collector", "first", "second")
+
 
 def actors_and_nodes() -> list[tuple[str, list[str]]]:
     nodes = {
-        node["NodeID"]: [kind for kind in node["Resources"] if kind in cli_resources]
+        node["NodeID"]: [kind for kind in node["Resources"] if kind in MARKS]
         for node in ray.nodes()
     }
     return [
@@ -26,8 +28,6 @@ def actors_and_nodes() -> list[tuple[str, list[str]]]:
         for actor in state.actor_table(None).values()
     ]
 
-
-cli_resources = ("GPU", "learner", "collector", "rollout_worker", "first", "second")
 
 if __name__ == "__main__":
     ray.init(address=sys.argv[1], logging_level=logging.ERROR, log_to_driver=False)
