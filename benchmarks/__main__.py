@@ -28,6 +28,7 @@ SUITES = (
     "memory",
     "back_pressure",
     "waiting",
+    "driver",
 )
 
 

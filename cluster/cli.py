@@ -9,11 +9,14 @@ import typer
 from typer.exceptions import TyperException
 
 from cluster.check_command import cluster_app
+from cluster.dashboard_command import dashboard_app
 from cluster.submit_command import submit
 from mnm.tabular.commands import figures
 from rllib_ext.errors import UserError
 from rllib_ext.evaluate_command import evaluate
 from rllib_ext.export_command import export
+from rllib_ext.inspect_command import inspect
+from rllib_ext.report_command import report
 from rllib_ext.train_command import train
 
 EXIT_USER_ERROR = 2
@@ -26,9 +29,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, export, figures, submit):
+for command in (train, evaluate, report, inspect, export, figures, submit):
     app.command()(command)
 app.add_typer(cluster_app)
+app.add_typer(dashboard_app)
 
 
 def main(arguments: list[str] | None = None) -> None:

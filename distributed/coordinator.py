@@ -10,19 +10,23 @@ from typing import Any
 import ray
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
-from distributed.elasticity import ElasticActors, Load
+from distributed.elasticity import ElasticActors, Load, count_actors
 from distributed.failure import FAILURES_IN_A_ROW, Failed
 from distributed.flow import (
     CollectorProtocol,
     FlowCounts,
     LearnerProtocol,
-    OpenRequest,
     Pace,
     WaitingBatch,
     collect,
+    is_under_way,
+    newest_reference,
     take_turn,
+    under_way,
+    wait_for_any,
 )
 from distributed.learner_core import TurnReport
+from distributed.open_requests import OpenRequest, OpenRequests
 from distributed.rollout_pool import Imagined, RolloutPool
 
 COLLECT = "collect-"  # with the request's number: the tag of its answer
@@ -45,7 +49,7 @@ class Coordinator:
         local_learner: used if `learner` is None.
         pool: of rollout workers, or None.
         pace: see `Pace`.
-        on_batch: is given the metrics of each batch once the learner has it.
+        on_batches: is given the metrics of the batches that the learner had in a turn.
         elastic: the collectors beside those reserved; None: there are never any.
     """
 
@@ -57,7 +61,7 @@ class Coordinator:
         local_learner: LearnerProtocol | None,
         pool: RolloutPool | None,
         pace: Pace,
-        on_batch: Callable[[Any], None],
+        on_batches: Callable[[list[Any]], None],
         elastic: ElasticActors | None = None,
     ) -> None:
         self.collectors = collectors
@@ -66,11 +70,11 @@ class Coordinator:
         self.local_learner = local_learner
         self.pool = pool
         self.pace = pace
-        self.on_batch = on_batch
+        self.on_batches = on_batches
         self.elastic = elastic
         self.counts = FlowCounts()
         self.latest: TurnReport | None = None
-        self._open: dict[str, OpenRequest] = {}  # by tag, in the order they were sent
+        self._open = OpenRequests()
         self._requests = 0
         self._at_work_since: dict[int, float] = {}  # by collector: on its oldest open request
         self._collected: list[WaitingBatch] = []
@@ -80,6 +84,8 @@ class Coordinator:
         self._load = Load()  # of the collectors, since they last were adapted to it
         self._held_by: str | None = None  # what keeps collectors without a request from having one
         self._failures_in_a_row = 0
+        self._waited = (0, 0)  # batches, real and imagined, when the learner last came free
+        self.handed_over: Counter[tuple[str, int]] = Counter()  # rows, by role and worker
 
     def restore_counts(self, counts: dict[str, Any]) -> None:
         """Goes on counting from a checkpoint's counts, by their names; `start` balances them."""
@@ -110,12 +116,12 @@ class Coordinator:
         """
         deadline = time.perf_counter() + LONGEST_WAIT_S
         self.counts.weight_lag = 0
+        self._restart_hanging()
         while time.perf_counter() < deadline:
             self._request_steps()
             report = self._learn()
             if report is None:
-                self._wait_and_note(deadline)
-                self._take_collected()
+                self._take_collected(self._wait_and_note(deadline))
                 self._take_imagined()
                 report = self._take_report()
             if report is not None:
@@ -134,7 +140,7 @@ class Coordinator:
         """
         report = None
         while self._learning is not None:
-            self._wait(time.perf_counter() + LONGEST_WAIT_S)
+            self._take_collected(self._wait(time.perf_counter() + LONGEST_WAIT_S))
             report = self._take_report()
             if report is not None:
                 self._distribute(report)
@@ -150,25 +156,29 @@ class Coordinator:
         load, self._load = self._load, Load()
         if self.elastic is not None:
             batches = (*self._collected, *(self._learning or []))
-            at_work = {opened.collector for opened in self._open.values()}
-            self.elastic.adapt(load, at_work | {batch.collector for batch in batches})
+            batches_of = {batch.collector for batch in batches}
+            self.elastic.adapt(load, self._open.collectors | batches_of)
         if self.pool is not None:
             answers = (*self._imagined, *self._learning_imagined)
             self.pool.adapt({answer.worker for answer in answers})
 
     def actor_counts(self) -> dict[str, int]:
         """Actors that work now, and those that were asked for and do not run yet."""
-        groups = {
-            "collectors": (self.collectors, self.elastic),
-            "rollout_workers": (
-                (self.pool.manager, self.pool.elastic) if self.pool is not None else (None, None)
-            ),
+        workers, elastic = (self.pool.manager, self.pool.elastic) if self.pool else (None, None)
+        return {
+            **count_actors("collectors", self.collectors, self.elastic),
+            **count_actors("rollout_workers", workers, elastic),
         }
-        counts = {}
-        for name, (manager, elastic) in groups.items():
-            counts[f"num_healthy_{name}"] = 0 if manager is None else manager.num_healthy_actors()
-            counts[f"num_pending_{name}"] = 0 if elastic is None else elastic.num_pending
-        return counts
+
+    def queue_lengths(self) -> dict[str, int]:
+        """See `mnm_queue_length` in `distributed.telemetry`."""
+        collected, imagined = self._waited
+        return {
+            "queue_collected": collected,
+            "queue_imagined": imagined,
+            "queue_collect_requests": len(self._open),
+            "queue_rollout_requests": 0 if self.pool is None else len(self.pool.published_at),
+        }
 
     # Collectors
 
@@ -187,17 +197,16 @@ class Coordinator:
             return
         healthy = self.collectors.healthy_actor_ids()
         # Ray's manager drops the requests of a collector that it finds dead: no answer will come.
-        for collector in {opened.collector for opened in self._open.values()} - set(healthy):
+        for collector in self._open.collectors - set(healthy):
             self._give_up(collector)
-        self._restart_hanging()
         # A collector whose batch still waits for the learner is left: more would only grow old.
         waiting = {batch.collector for batch in self._collected}
         retiring = set() if self.elastic is None else self.elastic.retiring
         self._held_by = None
         for place in range(REQUESTS_PER_COLLECTOR):  # a first request for each before a second
-            at_work = Counter(opened.collector for opened in self._open.values())
             for index in healthy:
-                if index in waiting or index in retiring or at_work[index] > place:
+                at_work = self._open.count(index)
+                if at_work > place or index in waiting or index in retiring:
                     continue
                 opened, arguments = self._next_request()
                 opened.collector = index
@@ -210,15 +219,16 @@ class Coordinator:
                     collect, tag=tag, kwargs=arguments, remote_actor_ids=[index]
                 ):
                     self._requests += 1
-                    if at_work[index] == 0:
+                    if at_work == 0:
                         self._at_work_since[index] = time.perf_counter()
-                    self._open[tag] = opened
+                    opened.reference = newest_reference(self.collectors)
+                    self._open.add(tag, opened)
                     self.counts.steps_requested += opened.steps
 
     def _restart_hanging(self) -> None:
         """Ends collectors that take too long; Ray starts them again, their answer is an error."""
         now = time.perf_counter()
-        for index in {opened.collector for opened in self._open.values()}:
+        for index in self._open.collectors:
             if now - self._at_work_since[index] > self.pace.request_timeout_s:
                 self._at_work_since[index] = now
                 ray.kill(self.collectors.actors()[index], no_restart=False)
@@ -226,8 +236,7 @@ class Coordinator:
     def _give_up(self, collector: int) -> None:
         """Counts a failure, and as lost what the collector still had to do."""
         self.counts.worker_failures += 1
-        for tag in [tag for tag, opened in self._open.items() if opened.collector == collector]:
-            self.counts.steps_lost += self._open.pop(tag).steps
+        self.counts.steps_lost += sum(opened.steps for opened in self._open.pop_all_of(collector))
 
     def _next_request(self) -> tuple[OpenRequest, dict[str, Any]]:
         assert self.latest is not None
@@ -246,13 +255,9 @@ class Coordinator:
 
     def _within_lag(self, opened: OpenRequest) -> bool:
         """Whether every open request would still be within the lag if this one went out too."""
-        published = [
-            request.published_at
-            for request in (*self._open.values(), opened)
-            if request.published_at is not None
-        ]
-        if self.pool is not None:
-            published += self.pool.published_at
+        published = [] if self.pool is None else self.pool.published_at
+        in_use = (self._open.oldest_weights, opened.published_at)
+        published += [published_at for published_at in in_use if published_at is not None]
         if not published:
             return True
         steps_then = self.counts.steps_returned + self._steps_open() + opened.steps
@@ -260,20 +265,19 @@ class Coordinator:
 
     def _oldest_weights_user(self) -> str:
         imagining = min(self.pool.published_at, default=None) if self.pool is not None else None
-        collecting = [
-            opened.published_at for opened in self._open.values() if opened.published_at is not None
-        ]
-        if imagining is not None and imagining < min(collecting, default=imagining + 1):
+        collecting = self._open.oldest_weights
+        if imagining is not None and (collecting is None or imagining < collecting):
             return "pool"
         return "collectors"
 
     def _steps_open(self) -> int:
-        return sum(request.steps for request in self._open.values())
+        return self._open.steps
 
-    def _take_collected(self) -> None:
-        if not self._open:
+    def _take_collected(self, answered: set[str]) -> None:
+        """Takes in the answers under these tags."""
+        if not answered:
             return
-        for result in self.collectors.fetch_ready_async_reqs(tags=list(self._open)):
+        for result in self.collectors.fetch_ready_async_reqs(tags=list(answered)):
             if result.tag not in self._open:
                 continue  # given up with its collector just now
             if not result.ok:
@@ -292,12 +296,16 @@ class Coordinator:
             self.counts.steps_requested -= opened.steps - steps
             self._take_batch(opened, WaitingBatch(result.actor_id, reference, steps, metrics))
             self._failures_in_a_row = 0
+        for tag in answered:  # the manager has dropped it, and its collector is back already
+            if tag in self._open and not is_under_way(self.collectors, self._open[tag].reference):
+                self._give_up(self._open[tag].collector)
 
     def _take_batch(self, opened: OpenRequest, batch: WaitingBatch) -> None:
         self.counts.steps_returned += batch.steps
         if opened.published_at is not None:
             self._note_lag(opened.published_at)
         self._collected.append(batch)
+        self.handed_over["collector", batch.collector] += batch.steps
 
     def _note_lag(self, published_at: int) -> None:
         lag = self.counts.steps_returned - published_at
@@ -319,6 +327,7 @@ class Coordinator:
         if self.pool is not None:
             arguments["rollout_parts"] = self.pool.size
         self._learning, self._learning_imagined = batches, imagined
+        self._waited = (len(batches), len(imagined))
         if self.learner is None:
             assert self.local_learner is not None
             return self._finish(self.local_learner.turn(**arguments))
@@ -335,14 +344,16 @@ class Coordinator:
         return None
 
     def _finish(self, report: TurnReport) -> TurnReport:
-        for position, batch in enumerate(self._learning or []):
-            if position in report.lost_real:
-                self.counts.steps_returned -= batch.steps
-                self.counts.steps_lost += batch.steps
-            else:
-                self.on_batch(batch.metrics)
+        learned = dict(enumerate(self._learning or []))
+        for position in report.lost_real:
+            lost = learned.pop(position)
+            self.counts.steps_returned -= lost.steps
+            self.counts.steps_lost += lost.steps
+        if learned:
+            self.on_batches([batch.metrics for batch in learned.values()])
         self._learning, self._learning_imagined = None, []
         self.counts.learner_idle_s += report.idle_s
+        self.counts.note_non_finite(report.statistics)
         self.latest = report
         return report
 
@@ -362,41 +373,47 @@ class Coordinator:
         for answer in self.pool.take():
             self._note_lag(answer.published_at)
             self._imagined.append(answer)
+            self.handed_over["rollout_worker", answer.worker] += answer.rows
 
-    def _wait_and_note(self, deadline: float) -> None:
+    def _wait_and_note(self, deadline: float) -> set[str]:
         """Waits, and notes who was at work meanwhile and whom the learner waited for."""
         began = time.perf_counter()
-        self._wait(deadline)
+        answered = self._wait(deadline)
         seconds = time.perf_counter() - began
         at_rest = self._learning is None
         self._load.seconds += seconds
-        self._load.busy_s += seconds * len({opened.collector for opened in self._open.values()})
+        self._load.busy_s += seconds * len(self._open.collectors)
         # Where the lag holds collectors back, more of them would only wait too.
         if at_rest and self._held_by is None:
             self._load.waited_s += seconds
+            self.counts.waited_for_steps_s += seconds
+        elif at_rest:
+            self.counts.waited_for_lag_s += seconds
         if self.pool is not None:
             self.pool.load.seconds += seconds
             self.pool.load.busy_s += seconds * self.pool.num_busy
             if at_rest and self._held_by == "pool":
                 self.pool.load.waited_s += seconds
+        return answered
 
-    def _wait(self, deadline: float) -> None:
-        """Until any request is answered."""
-        managers = [self.collectors, self.learner, self.pool.manager if self.pool else None]
-        # Ray's manager has no public list of what is under way, and its own wait is for all of it.
-        # Only our own requests: RLlib leaves answers of its own unfetched there.
-        references = [
-            reference
-            for manager in managers
-            if manager is not None
-            for reference, (tag, _) in manager._in_flight_req_to_actor_id.items()
-            if tag in ("turn", "imagine") or tag in self._open
-        ]
+    def _wait(self, deadline: float) -> set[str]:
+        """Until any request is answered.
+
+        Returns:
+            The tags of what collectors have answered.
+        """
+        # A collector answers in order, so its oldest request is the one to look at.
+        tags = self._open.next_answers()
+        references = [*tags, *under_way(self.learner, "turn")]
+        if self.pool is not None:
+            references += under_way(self.pool.manager, "imagine")
         timeout = max(0.0, deadline - time.perf_counter())
         if references:
-            ray.wait(references, num_returns=1, timeout=timeout, fetch_local=False)
-        elif self.collectors.num_actors():
+            ready = wait_for_any(references, timeout)
+            return {tags[reference] for reference in ready if reference in tags}
+        if self.collectors.num_actors():
             time.sleep(min(0.1, timeout))  # every collector is down: RLlib restarts them
+        return set()
 
 
 def _raise(error: Exception) -> Any:

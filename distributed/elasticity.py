@@ -189,3 +189,13 @@ class ElasticActors:
         others = set(self.manager.actor_ids()) - self._reserved - self.retiring
         if others:
             self.retiring.add(max(others))
+
+
+def count_actors(
+    name: str, manager: FaultTolerantActorManager | None, elastic: ElasticActors | None
+) -> dict[str, int]:
+    """A group's actors that work now, and those that were asked for and do not run yet."""
+    return {
+        f"num_healthy_{name}": 0 if manager is None else manager.num_healthy_actors(),
+        f"num_pending_{name}": 0 if elastic is None else elastic.num_pending,
+    }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
+from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
 from distributed.failure import Failed
 from distributed.learner_core import TurnReport
@@ -56,6 +59,36 @@ def take_turn(learner: LearnerProtocol, **arguments: Any) -> TurnReport:
     return learner.turn(**arguments)
 
 
+# Ray's manager has no public list of what is under way, and its own wait is for all of it. RLlib
+# leaves answers of its own unfetched there, so we look for ours only.
+
+
+def under_way(manager: FaultTolerantActorManager | None, tag: str) -> list[ray.ObjectRef]:
+    """References to the answers of a manager's open requests under a tag."""
+    if manager is None:
+        return []
+    requests = manager._in_flight_req_to_actor_id.items()
+    return [reference for reference, (its_tag, _) in requests if its_tag == tag]
+
+
+def is_under_way(manager: FaultTolerantActorManager, reference: ray.ObjectRef) -> bool:
+    """Whether the manager still has this request."""
+    return reference in manager._in_flight_req_to_actor_id
+
+
+def newest_reference(manager: FaultTolerantActorManager) -> ray.ObjectRef | None:
+    """To the answer of the request that went out last."""
+    return next(reversed(manager._in_flight_req_to_actor_id), None)
+
+
+def wait_for_any(references: list[ray.ObjectRef], timeout: float) -> list[ray.ObjectRef]:
+    """All that are answered by now, so that one look over many serves many; else the first."""
+    ready, _ = ray.wait(references, num_returns=len(references), timeout=0, fetch_local=False)
+    if not ready:
+        ready, _ = ray.wait(references, num_returns=1, timeout=timeout, fetch_local=False)
+    return ready
+
+
 @dataclass(frozen=True)
 class Pace:
     """How fast the wheel may turn.
@@ -74,15 +107,6 @@ class Pace:
     num_random_steps: int
     max_weight_lag: int
     request_timeout_s: float = 60.0
-
-
-@dataclass
-class OpenRequest:
-    """An open request; `published_at` is None where actions are random, `collector` 0 if local."""
-
-    published_at: int | None
-    steps: int
-    collector: int = 0
 
 
 @dataclass
@@ -109,6 +133,10 @@ class FlowCounts:
         worker_failures: times that a collector failed or died.
         worker_restarts: collectors and rollout workers that came back into service.
         learner_idle_s: seconds between turns of the learner, by its own clock.
+        non_finite_statistics: figures of the learner that were infinite or no number, in all turns.
+        waited_for_steps_s: seconds that the learner was at rest for want of real steps, by the
+            driver's clock and without evaluations.
+        waited_for_lag_s: seconds that it was at rest because the weight lag held collectors back.
     """
 
     steps_requested: int = 0
@@ -119,3 +147,10 @@ class FlowCounts:
     worker_failures: int = 0
     worker_restarts: int = 0
     learner_idle_s: float = 0.0
+    non_finite_statistics: int = 0
+    waited_for_steps_s: float = 0.0
+    waited_for_lag_s: float = 0.0
+
+    def note_non_finite(self, statistics: Mapping[str, float]) -> None:
+        """Counts the statistics of a turn that are infinite or no number."""
+        self.non_finite_statistics += sum(not math.isfinite(value) for value in statistics.values())

@@ -11,6 +11,7 @@ import pyarrow as pa
 import ray
 from ray.exceptions import ObjectLostError, OwnerDiedError
 
+from distributed.gpu_use import GpuUse
 from distributed.offline_data import OfflineData
 from distributed.transition_log import TransitionLog
 from distributed.wire import from_arrow
@@ -39,6 +40,7 @@ class TurnReport:
         statistics: means over this turn's updates, and of its model fit.
         seconds: spent on ingesting, fitting, imagining, updating and publishing.
         idle_s: seconds between the end of the turn before and the start of this one.
+        figures: sizes of the replays and use of the GPU, by their names in `distributed.telemetry`.
     """
 
     version: int
@@ -55,6 +57,7 @@ class TurnReport:
     idle_s: float = 0.0
     offline_transitions: int = 0
     offline_updates: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 class LearnerCore:
@@ -64,14 +67,23 @@ class LearnerCore:
         agent: what learns.
         num_rollout_workers: into how many parts a rollout request is cut, unless a turn says
             otherwise; 0: imagine inline.
+        should_stop: asked while updates are made; on True the turn ends with some still due, which
+            the next one makes.
     """
 
-    def __init__(self, agent: Agent, num_rollout_workers: int = 0) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        num_rollout_workers: int = 0,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
         self.agent = agent
         self.num_rollout_workers = num_rollout_workers
+        self.should_stop = should_stop
         self.version = 0
         self._ended_at = time.perf_counter()
         self.log: TransitionLog | None = None
+        self._gpu_use = GpuUse(agent.device)
 
     def log_transitions(self, folder: str, run: str, rows_per_part: int) -> None:
         """Logs every real transition from now on; see `TransitionLog`."""
@@ -101,7 +113,7 @@ class LearnerCore:
 
     def train_offline(self, updates: int) -> dict[str, float]:
         """Makes joint updates on what the replay holds; see `mnm.offline_training`."""
-        return train_offline(self.agent, updates) if updates else {}
+        return train_offline(self.agent, updates, self.should_stop) if updates else {}
 
     def resume_log(self, partition: str | None) -> None:
         """Goes on with the log after a restore; `partition` is that of the checkpoint's run."""
@@ -158,7 +170,7 @@ class LearnerCore:
             else:
                 agent.ingest_synthetic(agent.imagine(request))
         clock.lap("imagine")
-        statistics.update(agent.update_if_due())
+        statistics.update(agent.update_if_due(self.should_stop))
         clock.lap("update")
         report = self.publish(with_model=bool(requests))
         clock.lap("publish")
@@ -172,6 +184,7 @@ class LearnerCore:
                 "statistics": statistics,
                 "seconds": clock.laps,
                 "idle_s": idle,
+                "figures": {**self._replay_sizes(), **self._gpu_use()},
             }
         )
 
@@ -193,6 +206,10 @@ class LearnerCore:
             "policy": ray.put(numpy_weights(agent.networks.policy)),
             "model": model,
         }
+
+    def _replay_sizes(self) -> dict[str, float]:
+        replays = {"replay_real": self.agent.replay, "replay_synthetic": self.agent.synthetic}
+        return {name: len(replay) for name, replay in replays.items() if replay is not None}
 
     def _ingest_real(self, references: list[ray.ObjectRef]) -> list[int]:
         """Ingests and logs real batches; returns the positions of the lost ones."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +59,8 @@ class RolloutPool:
         spaces: of the task.
         settings: of the algorithm.
         termination: known termination of the task, or None.
-        first_bundle: of the current placement group; worker i sits in bundle `first_bundle + i`.
-        num_gpus: of each worker; with any, it imagines on the GPU.
+        resources: of each worker, by Ray's names; with a GPU it imagines there. None: one CPU.
+        bundles: of the current placement group, one for each reserved worker; None: there is none.
         max_size: number of workers that there may be; None: as many as are reserved.
     """
 
@@ -70,19 +71,20 @@ class RolloutPool:
         spaces: TaskSpaces,
         settings: Settings,
         termination: TerminationFunction | None,
-        first_bundle: int = 0,
-        num_gpus: float = 0.0,
+        resources: Mapping[str, float] | None = None,
+        bundles: Sequence[int] | None = None,
         max_size: int | None = None,
     ) -> None:
-        grouped = ray.util.get_current_placement_group() is not None
-        actor = ray.remote(num_cpus=1, num_gpus=num_gpus, max_restarts=-1)(RolloutWorker)
+        custom = {"CPU": 1.0} if resources is None else dict(resources)
+        num_cpus, num_gpus = custom.pop("CPU", 0), custom.pop("GPU", 0)
+        actor = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, resources=custom, max_restarts=-1)(
+            RolloutWorker
+        )
         arguments = (config, spaces, settings, termination, "cuda" if num_gpus else "cpu")
         self.manager = FaultTolerantActorManager(
             [
-                actor.options(
-                    placement_group_bundle_index=first_bundle + index if grouped else -1
-                ).remote(*arguments)
-                for index in range(size)
+                actor.options(placement_group_bundle_index=bundle).remote(*arguments)
+                for bundle in ([-1] * size if bundles is None else bundles)
             ],
             max_remote_requests_in_flight_per_actor=1,
         )

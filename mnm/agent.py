@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -187,14 +187,20 @@ class Agent:
         self.synthetic.append(transitions)
         self.synthetic_transitions += len(transitions)
 
-    def update_if_due(self) -> dict[str, float]:
-        """Makes the joint updates that the updates-to-data ratio allows by now, in one call."""
+    def update_if_due(self, should_stop: Callable[[], bool] | None = None) -> dict[str, float]:
+        """Makes the joint updates that the updates-to-data ratio allows by now, in one call.
+
+        Args:
+            should_stop: asked now and then; on True the rest stays due, and the next call makes it
+                as if there had been one.
+        """
         due = self._updates_allowed() - self.updates
         if due <= 0 or len(self.replay) == 0:
             return {}
-        statistics = self.joint_update.run(due)
-        self.updates += due
-        return {**statistics, **self.judge_classifier()}
+        made = self.joint_update.make(due, should_stop)
+        self.updates += made
+        statistics = self.joint_update.read_statistics()
+        return {**statistics, **self.judge_classifier()} if made == due else statistics
 
     @torch.no_grad()
     def judge_classifier(self) -> dict[str, float]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mnm.agent import Agent
 
 
-def train_offline(agent: Agent, updates: int) -> dict[str, float]:
+def train_offline(
+    agent: Agent, updates: int, should_stop: Callable[[], bool] | None = None
+) -> dict[str, float]:
     """Makes joint updates on what the replay holds, beside the updates-to-data ratio.
 
     The model is fitted first. Fits and rollouts then come as often as between real steps: each
@@ -14,6 +18,7 @@ def train_offline(agent: Agent, updates: int) -> dict[str, float]:
     Args:
         agent: with transitions in its replay.
         updates: joint updates to make.
+        should_stop: asked before each fit or rollout; on True no more is done.
 
     Returns:
         The statistics of the last fit and of the updates since the last fit or rollout.
@@ -25,6 +30,8 @@ def train_offline(agent: Agent, updates: int) -> dict[str, float]:
     statistics: dict[str, float] = {}
     end = agent.offline_updates + updates
     while agent.offline_updates < end:
+        if should_stop is not None and should_stop():
+            return statistics
         done = agent.offline_updates
         if agent.can_fit and done % fit_interval == 0:
             statistics.update(agent.fit())

@@ -10,6 +10,8 @@ ACTOR_CRITIC = {
     "q_target": "mean target of the action values",
     "policy_entropy": "nats, with actions scaled to (-1, 1)",
     "alpha": "entropy temperature",
+    "critics_gradient_norm": "2-norm, at the last update of a call",
+    "policy_gradient_norm": "2-norm, at the last update of a call",
 }
 MODEL = {
     "model_fit_steps": "gradient steps of the last maximum-likelihood fit",
@@ -21,6 +23,7 @@ CLASSIFIER = {
     "classifier_train_accuracy": "on training batches, before each step",
     "classifier_train_logit_real": "mean logit of real transitions there",
     "classifier_train_logit_imagined": "mean logit of imagined transitions there",
+    "classifier_gradient_norm": "2-norm, at the last update of a call",
     "classifier_accuracy": "on held-out transitions",
     "classifier_logit_real": "mean logit of held-out real transitions",
     "classifier_logit_imagined": "mean logit of next states imagined at the same (s, a)",
@@ -30,12 +33,15 @@ APPROX = {"classifier_reward_weight": "lambda of the log-ratio in the reward"}
 JOINT = {
     "model_objective": "w logit C + gamma V at imagined next states, what the model maximises",
     "model_nll": "nats per dimension of s' - s on training batches, outliers held down",
-    "model_gradient_norm": "before clipping",
+    "model_gradient_norm": "2-norm before clipping",
     "rewards_floored": "predicted rewards below the smallest real one, per update",
     "log_reward": "mean log of the transformed reward in the critics' target",
     "log_ratio": "mean clipped logit in the critics' target",
 }
-STOPPING = {"stop_probability": "mean of the stopping head"}
+STOPPING = {
+    "stop_probability": "mean of the stopping head",
+    "stopping_gradient_norm": "2-norm, at the last update of a call",
+}
 
 
 def statistics(settings: Settings) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,10 @@ from mnm.dynamics import DynamicsEnsemble
 from mnm.replay import Batch, ReplayBuffer
 from mnm.rewards import RewardTransform
 from mnm.settings import Settings
+
+ASK_EVERY = 16  # updates: a fraction of a second
+# The model's is there at every update, for its clipping.
+NORMS_NOTED = ("critics", "policy", "classifier", "stopping")
 
 
 class JointUpdate:
@@ -51,6 +55,7 @@ class JointUpdate:
         self.target_entropy = -self.action_dim if auto else float(settings.target_entropy)
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._notes_norms = False  # of gradients: at the last update of a call, as each costs time
         self._critic_parameters: list[Tensor] = list(networks.critics.parameters())
         self._target_parameters: list[Tensor] = list(networks.target_critics.parameters())
         self.optimizers = {
@@ -75,15 +80,28 @@ class JointUpdate:
 
     def run(self, count: int) -> dict[str, float]:
         """Makes `count` joint updates and returns the means of their statistics by name."""
+        self.make(count)
+        return self.read_statistics()
+
+    def make(self, count: int, should_stop: Callable[[], bool] | None = None) -> int:
+        """Makes joint updates and returns how many.
+
+        Args:
+            count: to make.
+            should_stop: asked after every `ASK_EVERY` of them, and on True no more are made.
+        """
         step = {
             "sac": self._update_sac,
             "mbpo": self._update_mbpo,
             "mnm-approx": self._update_mnm_approx,
             "mnm": self._update_mnm,
         }[self.settings.algo]
-        for _ in range(count):
+        for made in range(count):
+            if should_stop is not None and made and made % ASK_EVERY == 0 and should_stop():
+                return made
+            self._notes_norms = made == count - 1
             step()
-        return self._read_statistics()
+        return count
 
     # One update of each algorithm
 
@@ -328,6 +346,8 @@ class JointUpdate:
         if max_norm is not None:
             norm = nn.utils.clip_grad_norm_(parameters, max_norm)
             self._record(**{f"{name}_gradient_norm": norm})
+        elif self._notes_norms and name in NORMS_NOTED:
+            self._record(**{f"{name}_gradient_norm": nn.utils.get_total_norm(gradients)})
         optimizer.step()
 
     def _record(self, **values: Tensor) -> None:
@@ -339,7 +359,7 @@ class JointUpdate:
                 self._sums[name] = value.detach().clone()
                 self._counts[name] = 1
 
-    def _read_statistics(self) -> dict[str, float]:
+    def read_statistics(self) -> dict[str, float]:
         """Means since the last call; the only place where an update's figures leave the device."""
         if not self._sums:
             return {}

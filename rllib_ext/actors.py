@@ -14,30 +14,26 @@ from distributed.elasticity import ElasticActors
 from distributed.rollout_pool import RolloutPool
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import resolve_termination, task_spaces
+from rllib_ext.placement import kinds_of_actors, rollout_worker_bundles, rollout_worker_resources
+from rllib_ext.room import alive_nodes, lacking
 
 logger = logging.getLogger(__name__)
 
 
-def rollout_worker_bundle(config: MnMConfig) -> dict[str, float]:
-    """Resources of one rollout worker."""
-    gpus = config.num_gpus_per_rollout_worker
-    return {"CPU": 1.0, "GPU": gpus} if gpus else {"CPU": 1.0}
-
-
 def build_pool(config: MnMConfig, spaces: tuple[gym.Space, gym.Space]) -> RolloutPool | None:
-    """The rollout workers, in the last bundles of the trial's placement group; None without any."""
+    """The rollout workers, in their bundles of the trial's placement group; None without any."""
     if config.num_rollout_workers == 0:
         return None
     group = ray.util.get_current_placement_group()
-    first = 0 if group is None else group.bundle_count - config.num_rollout_workers
+    bundles = None if group is None else rollout_worker_bundles(config, group.bundle_count)
     return RolloutPool(
         config,
         config.num_rollout_workers,
         task_spaces(*spaces),
         config.settings(),
         resolve_termination(config),
-        first,
-        config.num_gpus_per_rollout_worker,
+        rollout_worker_resources(config),
+        bundles,
         config.max_num_rollout_workers,
     )
 
@@ -77,21 +73,19 @@ def start_env_runner_outside(group: EnvRunnerGroup, worker_index: int) -> Any:
     )
 
 
-def warn_if_too_large(request: PlacementGroupFactory) -> None:
-    """Says so where Ray has too few CPUs for the actors: they would wait for ever without a word.
+def warn_if_too_large(config: MnMConfig, request: PlacementGroupFactory) -> None:
+    """Says so where Ray has no place for all actors: they would wait for ever without a word.
 
     Under Tune the placement group has seen to it.
+
+    Args:
+        config: of the actors.
+        request: of a trial of it.
     """
     if ray.util.get_current_placement_group() is not None:
         return
     # The first bundle is this process.
-    needed = sum(bundle.get("CPU", 0) for bundle in request.bundles[1:])
-    there = ray.cluster_resources().get("CPU", 0)
-    if needed > there:
-        logger.warning(
-            "The actors of this config need %g CPUs and Ray has %g: unless the cluster grows they "
-            "wait for ever; start Ray with ray.init(num_cpus=%d) or ask for fewer actors.",
-            needed,
-            there,
-            needed,
-        )
+    kinds = kinds_of_actors(config, request)[1:]
+    lack = lacking(request.bundles[1:], kinds, alive_nodes())
+    if lack is not None:
+        logger.warning("%s Unless the cluster grows they wait for ever.", lack)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict
@@ -15,25 +14,18 @@ from typing import Any
 from ray.exceptions import RayError
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
-from ray.rllib.utils.metrics import (
-    ALL_MODULES,
-    ENV_RUNNER_RESULTS,
-    EVALUATION_RESULTS,
-    LEARNER_RESULTS,
-    NUM_ENV_STEPS_TRAINED_LIFETIME,
-)
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME as SAMPLED
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from distributed.coordinator import LEARNER_GONE, Coordinator
 from distributed.flow import Pace
 from distributed.learner_core import TurnReport
+from distributed.stop_request import StopAsked
 from distributed.storage import resolve
-from mnm.statistics import statistics
 from rllib_ext.actors import (
     build_pool,
     elastic_env_runners,
-    rollout_worker_bundle,
     warn_if_too_large,
 )
 from rllib_ext.bound_summary import NO_ESTIMATE, bound_summary
@@ -44,8 +36,9 @@ from rllib_ext.checkpoint_files import (
 )
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces
-from rllib_ext.sample_metrics import NO_EPISODES, NO_FAILURES, NO_RETURNS, SampleMetrics
-from rllib_ext.stop_request import StopAsked
+from rllib_ext.placement import with_rollout_workers
+from rllib_ext.reporting import Reporting
+from rllib_ext.sample_metrics import SampleMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -66,32 +59,27 @@ class MnM(Algorithm):
 
     @classmethod
     def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
-        """RLlib's bundles and one for each rollout worker, so that Tune counts the pool."""
+        """RLlib's bundles and those of the rollout workers, so that Tune counts the pool."""
         if not isinstance(config, MnMConfig):
             config = cls.get_default_config().update_from_dict(config)
-        base = super().default_resource_request(config)
-        return PlacementGroupFactory(
-            base.bundles + [rollout_worker_bundle(config)] * config.num_rollout_workers,
-            strategy=base.strategy,
-        )
+        return with_rollout_workers(super().default_resource_request(config), config)
 
     def setup(self, config: MnMConfig) -> None:
         """Builds the pool, then RLlib's runners and learner, and publishes the first weights."""
         spaces = probe_spaces(config)
-        warn_if_too_large(self.default_resource_request(config))
+        warn_if_too_large(config, self.default_resource_request(config))
         # Before RLlib's own actors: its learner takes any free bundle of the placement group.
         self.pool = build_pool(config, spaces)
-        # All names from the start: Tune's progress.csv takes its columns from the first result.
         self._settings = config.settings()
-        self._statistics = dict.fromkeys(statistics(self._settings), math.nan)
+        run = config.output_run or Path(self.logdir).name  # under Tune the trial's folder
+        self._reporting = Reporting(self._settings, run, config.resolved_max_weight_lag())
         self._stop_asked = StopAsked()
         super().setup(config)  # its callback on_algorithm_init may restore a checkpoint
         if config.output is not None:
             folder, rows = config.output, config.output_max_rows_per_file
-            run = config.output_run or Path(self.logdir).name  # under Tune the trial's folder
             self._ask_learner(lambda learner: learner.log_transitions(folder, run, rows))
         if self.coordinator.latest is None:
-            self._logged_env_steps = self.coordinator.start().env_steps
+            self._reporting.env_steps = self.coordinator.start().env_steps
         if self.eval_env_runner_group is not None:
             # RLlib's own would ask the learner, and wait until its turn is over.
             self.eval_env_runner_group.sync_weights = self._send_published_policy
@@ -117,7 +105,7 @@ class MnM(Algorithm):
                 max_weight_lag=config.resolved_max_weight_lag(),
                 request_timeout_s=config.sample_timeout_s,
             ),
-            on_batch=lambda metrics: self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS),
+            on_batches=lambda metrics: self.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS),
             elastic=elastic_env_runners(runners, config.max_num_env_runners),
         )
 
@@ -131,6 +119,7 @@ class MnM(Algorithm):
             self.coordinator.probe()
             if report is not None:
                 self._log_report(report)
+        self._reporting.export(self.coordinator)
         if self._stop_asked():
             self._end_iteration()
 
@@ -154,15 +143,11 @@ class MnM(Algorithm):
             result = super().step()
         finally:
             self.config = config
-        # All names from the start: Tune's progress.csv takes its columns from the first result, and
-        # its schedulers refuse one without their metric.
-        _complete(result, NO_EPISODES)
         interval = self.config.evaluation_interval
-        if interval:
-            _complete(result.setdefault(EVALUATION_RESULTS, {}), {**NO_RETURNS, **NO_FAILURES})
         if interval and self._settings.has_classifier:
             due = (self.iteration + 1) % interval == 0 and not self._stop_asked()
             result["bound"] = self._estimate_bound() if due else dict(NO_ESTIMATE)
+        self._reporting.complete(result, evaluates=bool(interval))
         return result
 
     def restore_env_runners(self, env_runner_group: Any) -> list[int]:
@@ -212,9 +197,9 @@ class MnM(Algorithm):
                 logger.warning(warning)
         left = max(0, self.config.offline_updates - report.offline_updates)
         updates = min(left, self._offline_updates_per_iteration or left)
-        self._statistics.update(
-            self._ask_learner(lambda learner: learner.core.train_offline(updates))
-        )
+        statistics = self._ask_learner(lambda learner: learner.core.train_offline(updates))
+        self._reporting.statistics.update(statistics)
+        self.coordinator.counts.note_non_finite(statistics)
         self._log_report(self.coordinator.start())
 
     def _close_learner(self) -> None:
@@ -297,7 +282,7 @@ class MnM(Algorithm):
             remote = runners * self.config.num_envs_per_env_runner
             state[FLOW_STATE] = {
                 "counts": asdict(self.coordinator.counts),
-                "statistics": dict(self._statistics),
+                "statistics": dict(self._reporting.statistics),
                 "collector_saved": here,
                 "open_episodes": self.env_runner.collector.open_episodes if here else remote,
             }
@@ -310,7 +295,7 @@ class MnM(Algorithm):
         if flow is None:
             return
         self.coordinator.restore_counts(flow["counts"])
-        self._statistics.update(flow["statistics"])
+        self._reporting.statistics.update(flow["statistics"])
         if not (flow["collector_saved"] and self._collects_here):
             # Else the collector itself resumes them, or counts those that it cannot.
             dropped = SampleMetrics(self.metrics.stats_cls_lookup, window=1)
@@ -337,7 +322,7 @@ class MnM(Algorithm):
         self._raise_learner_error()
         progress = {
             "training_iteration": self.iteration,
-            "env_steps": self._logged_env_steps,
+            "env_steps": self._reporting.env_steps,
             "time_total_s": self._time_total,
         }
         write_task_file(*resolve(path, filesystem), {**self._task(), **progress})
@@ -356,7 +341,7 @@ class MnM(Algorithm):
             super().restore_from_path(path, *args, **kwargs)
             self._raise_learner_error()
         finally:  # whatever was restored, the flow goes on from where the learner now stands
-            self._logged_env_steps = self.coordinator.start().env_steps
+            self._reporting.env_steps = self.coordinator.start().env_steps
 
     def cleanup(self) -> None:
         """Ends all actors."""
@@ -390,33 +375,7 @@ class MnM(Algorithm):
             raise ValueError(error)
 
     def _log_report(self, report: TurnReport) -> None:
-        """Counters and scalars under RLlib's names and ours."""
-        log, settings = self.metrics.log_value, self._settings
-        self._statistics.update(report.statistics)
-        ingested = report.env_steps - self._logged_env_steps
-        self._logged_env_steps = report.env_steps
-        log(
-            (LEARNER_RESULTS, ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME),
-            ingested,
-            reduce="lifetime_sum",
-        )
-        for name, value in self._statistics.items():
-            log((LEARNER_RESULTS, DEFAULT_MODULE_ID, name), value, reduce="item")
-        for part, seconds in report.seconds.items():  # of all turns of the iteration
-            log((LEARNER_RESULTS, DEFAULT_MODULE_ID, f"seconds_{part}"), seconds, reduce="sum")
-        learned_steps = report.env_steps - settings.num_random_steps
-        totals = {
-            "num_updates_lifetime": report.updates,
-            "num_synthetic_transitions_lifetime": report.synthetic_transitions,
-            "num_offline_transitions": report.offline_transitions,
-            "num_offline_updates": report.offline_updates,
-            "updates_to_data_ratio": report.updates / learned_steps if learned_steps > 0 else 0.0,
-            "weights_version": report.version,
-            **asdict(self.coordinator.counts),
-            **self.coordinator.actor_counts(),
-        }
-        for name, value in totals.items():
-            log(name, value, reduce="item")
+        self._reporting.log(report, self.coordinator, self.metrics)
 
 
 def _thawed(config: MnMConfig) -> MnMConfig:
@@ -424,8 +383,3 @@ def _thawed(config: MnMConfig) -> MnMConfig:
     thawed = copy(config)
     object.__setattr__(thawed, "_is_frozen", False)
     return thawed
-
-
-def _complete(result: dict[str, Any], missing: dict[str, float]) -> None:
-    """Adds to the runners' metrics of `result` those of `missing` that it lacks."""
-    result[ENV_RUNNER_RESULTS] = {**missing, **result.get(ENV_RUNNER_RESULTS, {})}

@@ -19,6 +19,7 @@ from rllib_ext.env_runner import MnMEnvRunner
 from rllib_ext.environments import resolve_termination
 from rllib_ext.learner import MnMLearner
 from rllib_ext.offline_config import OfflineDataConfig
+from rllib_ext.placement import check_rollout_workers
 from rllib_ext.rl_modules import WORLD_MODULE_ID, PolicyModule, WorldModule
 
 SETTING_NAMES = tuple(field.name for field in fields(Settings))
@@ -48,8 +49,8 @@ TUNE_PREFIX = "__"  # of what Tune adds for itself to the dict of a trial
 class MnMConfig(OfflineDataConfig, ElasticConfig):
     """Configures MnM, MnM-approx, MBPO or SAC, one learner with four settings.
 
-    .. code-block:: python
-
+    Example:
+        ```python
         config = (
             MnMConfig()
             .environment("Hopper-v5")
@@ -58,6 +59,7 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         )
         algo = config.build_algo()
         print(algo.train()["env_runners"]["episode_return_mean"])
+        ```
 
     Every setting of `training` that is left alone takes the preset of its algorithm
     (`mnm.Settings.preset`). `settings()` gives the resolved ones. For the values tuned to a task
@@ -76,7 +78,9 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         super().__init__(algo_class=algo_class)
         for name in SETTING_NAMES:
             setattr(self, name, None)  # None: the algorithm's preset
-        self.num_gpus_per_rollout_worker = 0.0
+        self.num_cpus_per_rollout_worker: float = 1
+        self.num_gpus_per_rollout_worker: float = 0
+        self.custom_resources_per_rollout_worker: dict[str, float] = {}
         self.max_weight_lag: int | str = "auto"
         self.termination: Callable[..., Any] | str = "auto"
         self.env_runner_cls = MnMEnvRunner
@@ -150,7 +154,9 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         bound_rollouts: int = NotProvided,
         num_rollout_workers: int = NotProvided,
         max_num_rollout_workers: int | None = NotProvided,
+        num_cpus_per_rollout_worker: float = NotProvided,
         num_gpus_per_rollout_worker: float = NotProvided,
+        custom_resources_per_rollout_worker: dict[str, float] = NotProvided,
         max_weight_lag: int | str = NotProvided,
         termination: Callable[..., Any] | str = NotProvided,
         **kwargs: Any,
@@ -230,7 +236,10 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
             max_num_rollout_workers: Those that there may be while they are too slow for the
                 learner; the ones beyond `num_rollout_workers` are not reserved and come and go with
                 the cluster. None: always `num_rollout_workers`.
-            num_gpus_per_rollout_worker: GPU share of each; with any it imagines there.
+            num_cpus_per_rollout_worker: CPUs of each.
+            num_gpus_per_rollout_worker: GPU share of each; with any it imagines there. With a part
+                of one it is on the node of the learner, if that is an actor.
+            custom_resources_per_rollout_worker: Other resources of each, by name.
             max_weight_lag: Real steps; no weights older than this are acted or imagined with.
                 "auto": 250, or six rounds of all runners if that is more.
             termination: When the task ends: "auto" (the known function of a Gymnasium task, else a
@@ -314,14 +323,7 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
             settings = self.settings()
         except ValueError as error:
             _refuse(str(error))
-        workers = self.num_rollout_workers
-        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
-            _refuse(f"num_rollout_workers={workers!r} is not valid: use 0 or more.")
-        gpus = self.num_gpus_per_rollout_worker
-        if not isinstance(gpus, int | float) or not gpus >= 0:
-            _refuse(f"num_gpus_per_rollout_worker={gpus!r} is not valid: use 0 or more.")
-        if workers and not settings.has_model:
-            _refuse("algo='sac' has no model to imagine with: set num_rollout_workers=0.")
+        check_rollout_workers(self, settings.has_model)
         if self.num_learners > 1:
             _refuse(
                 f"num_learners={self.num_learners} is not supported: the replay and the model live "
@@ -418,7 +420,9 @@ def _refuse(message: str) -> None:
 OWN_NAMES = (
     "num_rollout_workers",
     "max_num_rollout_workers",
+    "num_cpus_per_rollout_worker",
     "num_gpus_per_rollout_worker",
+    "custom_resources_per_rollout_worker",
     "max_weight_lag",
     "termination",
 )

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
+from ctypes.util import find_library
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import imageio.v2 as imageio
 import numpy as np
 from ray.rllib.env.env_context import EnvContext
 
-from distributed.collector import Collector, Policy
+from distributed.collector import ActionMode, Collected, Collector, Policy
+from distributed.vector_env import LeanSyncVectorEnv
 from rllib_ext.config import MnMConfig
-from rllib_ext.environments import make_flat_env, make_vector_env, task_spaces
+from rllib_ext.environments import make_vector_env, task_spaces
 from rllib_ext.errors import UserError
-from rllib_ext.saved_policy import load_policy
+from rllib_ext.ray_session import first_line
+from rllib_ext.saved_policy import PolicyHeader, SavedPolicy, load_policy
 
 
 @dataclass(frozen=True)
@@ -59,26 +65,10 @@ def evaluate_policy(
         UserError: the policy or the environment does not serve, or no film can be made.
     """
     saved = load_policy(source)
-    header = saved.header
-    config = MnMConfig().environment(env or header.env, env_config=header.env_config)
-    context = EnvContext(config.env_config, worker_index=0)
-    try:
-        environment = make_vector_env(config, context)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    own = task_spaces(environment.single_observation_space, environment.single_action_space)
-    widths = (own.observation_dim, own.action_dim)
-    trained = (header.observation_dim, len(header.action_low))
-    if widths != trained:
-        environment.close()
-        raise UserError(
-            f"{source} is of another task: its policy takes {trained[0]} observations and gives "
-            f"{trained[1]} actions, {config.env} has {widths[0]} and {widths[1]}."
-        )
-    collector = Collector(environment, seed)
-    collector.policy = saved.act
-    collected = collector.run_episodes(episodes, "deterministic")
-    environment.close()
+    if video is not None:
+        _choose_renderer()
+    config, context = _task(saved.header, env)
+    collected = play_episodes(saved, episodes, seed, "deterministic", env, str(source))
     if video is not None:
         _film(config, context, saved.act, seed, video)
     returns = np.array(collected.episode_returns)
@@ -90,6 +80,67 @@ def evaluate_policy(
     )
 
 
+def play_episodes(
+    saved: SavedPolicy,
+    episodes: int,
+    seed: int,
+    action_mode: ActionMode,
+    env: str | None = None,
+    name: str = "The policy",
+) -> Collected:
+    """Plays whole episodes on a fresh environment.
+
+    Args:
+        saved: policy that acts.
+        episodes: number of episodes.
+        seed: of the environment and the policy's noise.
+        action_mode: "deterministic" for the policy's mode, "explore" to sample.
+        env: another id to play on; None: the policy's own.
+        name: of the policy, for messages.
+
+    Raises:
+        UserError: the environment cannot be made, or is of another task.
+    """
+    header = saved.header
+    config, context = _task(header, env)
+    try:
+        environment = make_vector_env(config, context)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    own = task_spaces(environment.single_observation_space, environment.single_action_space)
+    widths = (own.observation_dim, own.action_dim)
+    trained = (header.observation_dim, len(header.action_low))
+    if widths != trained:
+        environment.close()
+        raise UserError(
+            f"{name} is of another task: its policy takes {trained[0]} observations and gives "
+            f"{trained[1]} actions, {config.env} has {widths[0]} and {widths[1]}."
+        )
+    collector = Collector(environment, seed)
+    collector.policy = saved.act
+    collected = collector.run_episodes(episodes, action_mode)
+    environment.close()
+    return collected
+
+
+def _task(header: PolicyHeader, env: str | None) -> tuple[MnMConfig, EnvContext]:
+    """The config and context that a policy's environment is made by."""
+    config = MnMConfig().environment(env or header.env, env_config=header.env_config)
+    return config, EnvContext(config.env_config, worker_index=0)
+
+
+def _choose_renderer() -> None:
+    """Where there is no screen, has MuJoCo draw by a library that is there; a user's choice stays.
+
+    MuJoCo reads it once, as it is imported with the first of its environments.
+    """
+    if sys.platform != "linux" or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
+        return
+    for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
+        if find_library(library):
+            os.environ.setdefault("MUJOCO_GL", name)
+
+
 def _film(config: MnMConfig, context: EnvContext, policy: Policy, seed: int, video: Path) -> None:
     """Writes the first episode as a film."""
     try:
@@ -98,28 +149,43 @@ def _film(config: MnMConfig, context: EnvContext, policy: Policy, seed: int, vid
             frames, rate = _frames(config, context, policy, seed)
         # Pillow, which writes GIF, takes milliseconds a frame; ffmpeg takes frames a second.
         timing: dict[str, Any] = (
-            {"duration": 1000 / rate} if video.suffix == ".gif" else {"fps": rate}
+            {"duration": 1000 / rate}
+            if video.suffix == ".gif"
+            else {"fps": rate, "macro_block_size": 2}  # else it is enlarged to multiples of 16
         )
         imageio.mimwrite(video, frames, **timing)
     except Exception as error:  # MuJoCo, its GL libraries and film writers have kinds of their own
         raise UserError(
-            f"No film could be written to {video}: {error} (without a screen MuJoCo needs "
-            "MUJOCO_GL=osmesa or egl and that library)."
+            f"No film could be written to {video}: {first_line(error)} (without a screen MuJoCo "
+            "draws by EGL or OSMesa: install libegl1 or libosmesa6, and set MUJOCO_GL to egl or "
+            "osmesa if it does not find it)."
         ) from error
 
 
 def _frames(
     config: MnMConfig, context: EnvContext, policy: Policy, seed: int
 ) -> tuple[list[Any], float]:
-    """Pictures of the first episode, and how many make a second."""
-    env = make_flat_env(config, EnvContext({**context, "render_mode": "rgb_array"}, 0))
-    observation, _ = env.reset(seed=seed)
-    frames: list[Any] = [env.render()]
-    ended = False
-    while not ended:
-        action = policy(np.asarray(observation, dtype=np.float32)[None], None)[0]
-        observation, _, terminated, truncated, _ = env.step(action)
-        frames.append(env.render())
-        ended = terminated or truncated
-    env.close()
-    return frames, env.metadata.get("render_fps", 30)
+    """Pictures of the first episode that an evaluation plays, and how many make a second."""
+    drawn = EnvContext({**context, "render_mode": "rgb_array"}, worker_index=0)
+    environment = make_vector_env(config, drawn)
+    assert isinstance(environment, LeanSyncVectorEnv)
+    camera = _Camera(environment.envs[0])
+    collector = Collector(environment, seed, observer=camera)
+    collector.policy = policy
+    collector.run_episodes(1, "deterministic")
+    environment.close()
+    return camera.frames, environment.envs[0].metadata.get("render_fps", 30)
+
+
+class _Camera:
+    """Takes a picture of the start and after each step; see `StepObserver`."""
+
+    def __init__(self, env: gym.Env) -> None:
+        self._env = env
+        self.frames: list[Any] = []
+
+    def on_reset(self, index: int, observation: np.ndarray) -> None:
+        self.frames.append(self._env.render())
+
+    def on_step(self, index: int, *step: Any) -> None:
+        self.frames.append(self._env.render())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from rllib_ext.stop_request import ask_to_stop, forget_stop_request
+from distributed.stop_request import ask_to_stop, forget_stop_request
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LEAVE_AFTER_S = 8.0  # from the signal on: what is not saved by then is left

@@ -17,6 +17,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from distributed.collector import CutEpisode
 from distributed.learner_core import LearnerCore, TurnReport
 from distributed.replay_files import ReplayFiles
+from distributed.stop_request import StopAsked
 from distributed.storage import read_file, resolve, write_file
 from distributed.threads import granted_threads
 from mnm import Agent
@@ -54,7 +55,7 @@ class MnMLearner(TorchLearner):
             self.module[WORLD_MODULE_ID].take(
                 networks.critics, networks.dynamics, networks.classifier
             )
-        self.core = LearnerCore(agent, self.config.num_rollout_workers)
+        self.core = LearnerCore(agent, self.config.num_rollout_workers, StopAsked())
         self._replay_files = ReplayFiles()
 
     def turn(

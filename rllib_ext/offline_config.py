@@ -49,8 +49,8 @@ class OfflineDataConfig(AlgorithmConfig):
                 `updates_to_data_ratio`.
             output: Folder in which every real transition is logged as Parquet, in a partition for
                 each run; None: no log. The learner writes it.
-            output_run: Name of the run's partition; None: that of the trial's folder under Tune,
-                else of the algorithm's own log folder.
+            output_run: Name of the run, for its partition and its metrics (docs/metrics.md); None:
+                that of the trial's folder under Tune, else of the algorithm's own log folder.
             output_max_rows_per_file: Rows after which a file is written, rounded up to whole
                 batches; a minute and a checkpoint write what there is.
             **kwargs: RLlib's other settings belong to its pipeline of episodes and are refused.

@@ -19,6 +19,7 @@ from distributed.offline_data import LOG_FOLDER
 from distributed.storage import write_file
 from rllib_ext.checkpoint_files import checkpoint_fault, read_task_file
 from rllib_ext.errors import UserError
+from rllib_ext.ray_session import first_line
 
 SUMMARY_FILE = "summary.json"
 CURVE_FILE = "learning_curve.png"
@@ -109,26 +110,51 @@ def join_curves(folder: Path) -> None:
 
     Iterations that were made again after a checkpoint count once, as made last.
     """
-    tables, lines = [], []
-    for file in (*_parts(folder, PROGRESS_FILE), folder / PROGRESS_FILE):
-        text = file.read_text() if file.is_file() else ""
-        text = text[: text.rfind("\n") + 1]  # a killed run's last line may be torn
-        if text:
-            tables.append(pd.read_csv(io.StringIO(text)))
-    for file in (*_parts(folder, RESULT_FILE), folder / RESULT_FILE):
-        text = file.read_text() if file.is_file() else ""
-        lines += text[: text.rfind("\n") + 1].splitlines()
-    if not tables:
+    progress = read_progress(folder)
+    if progress.empty:
         return
-    progress = pd.concat(tables, ignore_index=True)
-    content = progress[_final(progress[ITERATION_COLUMN])].to_csv(index=False)
-    _replace(folder / PROGRESS_FILE, content)
+    _replace(folder / PROGRESS_FILE, progress.to_csv(index=False))
+    lines = []
+    for file in (*_parts(folder, RESULT_FILE), folder / RESULT_FILE):
+        lines += _whole_lines(file).splitlines()
     iterations = pd.Series([json.loads(line)[ITERATION_COLUMN] for line in lines])
     kept = [f"{line}\n" for line, final in zip(lines, _final(iterations), strict=True) if final]
     _replace(folder / RESULT_FILE, "".join(kept))
     for name in (PROGRESS_FILE, RESULT_FILE):
         for file in _parts(folder, name):
             file.unlink()
+
+
+def read_progress(folder: Path) -> pd.DataFrame:
+    """The rows of a run's `progress.csv`, one an iteration, whether or not it goes on.
+
+    Iterations that were made again after a checkpoint count once, as made last.
+
+    Returns:
+        Empty where there is no result yet.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    tables = []
+    for file in (*_parts(folder, PROGRESS_FILE), folder / PROGRESS_FILE):
+        try:
+            text = _whole_lines(file)
+            if text:
+                table = pd.read_csv(io.StringIO(text))
+                tables.append(table.astype({ITERATION_COLUMN: int, STEPS_COLUMN: float}))
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{file} is damaged: {first_line(error)}.") from error
+    if not tables:
+        return pd.DataFrame(columns=[ITERATION_COLUMN, STEPS_COLUMN])
+    progress = pd.concat(tables, ignore_index=True)
+    return progress[_final(progress[ITERATION_COLUMN])]
+
+
+def _whole_lines(file: Path) -> str:
+    """A file's text without its last line where that is torn, as a killed run leaves it."""
+    text = file.read_text() if file.is_file() else ""
+    return text[: text.rfind("\n") + 1]
 
 
 def _final(iterations: pd.Series) -> pd.Series:

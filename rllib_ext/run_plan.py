@@ -15,6 +15,7 @@ from distributed.storage import write_file
 from rllib_ext.config import OWN_NAMES, SETTING_NAMES, MnMConfig, unknown_setting
 from rllib_ext.environments import probe_spaces, task_spaces
 from rllib_ext.errors import UserError
+from rllib_ext.placement import place
 from rllib_ext.ray_session import first_line
 
 PLAN_FILE = "run.json"
@@ -27,6 +28,8 @@ RESUMABLE = (
     "max_env_runners",
     "max_rollout_workers",
     "num_gpus",
+    "num_gpus_per_rollout_worker",
+    "placement",
     "stop_return",
 )
 
@@ -45,6 +48,8 @@ class RunPlan:
         max_env_runners: that there may be; None: always `num_env_runners`.
         max_rollout_workers: that there may be; None: always `num_rollout_workers`.
         num_gpus: of the learner.
+        num_gpus_per_rollout_worker: of each actor that imagines.
+        placement: of the actors on the nodes; see `rllib_ext.placement.place`.
         seed: of everything.
         evaluation_interval: real steps between two evaluations.
         stop_return: two evaluations in a row of at least this end the run; None: none do.
@@ -64,6 +69,8 @@ class RunPlan:
     max_env_runners: int | None = None
     max_rollout_workers: int | None = None
     num_gpus: float = 0.0
+    num_gpus_per_rollout_worker: float = 0.0
+    placement: str = "pack"
     seed: int = 0
     evaluation_interval: int = 250
     stop_return: float | None = None
@@ -142,15 +149,20 @@ class RunPlan:
                         "algo": self.algo,
                         "num_rollout_workers": self.num_rollout_workers,
                         "max_num_rollout_workers": self.max_rollout_workers,
+                        "num_gpus_per_rollout_worker": self.num_gpus_per_rollout_worker,
                     }
                 )
                 .evaluation(evaluation_interval=1, evaluation_duration=FINAL_EPISODES)
                 .reporting(min_sample_timesteps_per_iteration=self.evaluation_interval)
                 .debugging(seed=self.seed)
-                .offline_data(input_=self.offline_data, offline_updates=self.offline_updates)
+                .offline_data(
+                    input_=self.offline_data,
+                    offline_updates=self.offline_updates,
+                    output=folder / LOG_FOLDER if self.log_transitions else None,
+                    output_run=folder.resolve().name,
+                )
             )
-            if self.log_transitions:
-                config.offline_data(output=folder / LOG_FOLDER, output_run=folder.resolve().name)
+            place(config, self.placement)
             config.validate()
             spaces = probe_spaces(config)
             if self.offline_data:

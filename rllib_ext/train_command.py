@@ -6,6 +6,7 @@ import datetime
 import json
 import sys
 import time
+from contextlib import nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,9 +20,14 @@ from rllib_ext.algorithm import MnM
 from rllib_ext.dry_run import placement_report
 from rllib_ext.errors import UserError
 from rllib_ext.given_settings import parse_assignments, read_settings_file
+from rllib_ext.grafana_connection import URL_VARIABLE
+from rllib_ext.health import Health
 from rllib_ext.interruption import Interruption
-from rllib_ext.progress import ProgressDisplay
+from rllib_ext.placement import kinds_of_actors
+from rllib_ext.progress import JsonLines, ProgressDisplay, write_json_line
 from rllib_ext.ray_session import ray_session
+from rllib_ext.room import RoomWatch
+from rllib_ext.run_annotations import run_annotations
 from rllib_ext.run_folder import (
     BOUND_FILE,
     CURVE_FILE,
@@ -38,6 +44,7 @@ from rllib_ext.tracking import tracking_callbacks
 from rllib_ext.tune_run import run
 from rllib_ext.tuned import tuned_settings
 
+OPTIONS_OF_NO_RUN = ("resume", "trace", "dry_run", "quiet", "json_", "grafana_url")
 TRACE_DELAY_S = 2.0  # Ray's processes report their calls once a second
 TRACE_NAMES = {  # categories of Ray's timeline
     "task::MnMEnvRunner.apply": "collector: collect",
@@ -71,6 +78,17 @@ def train(
         int | None, typer.Option(help="Workers that there may be while they are too slow.")
     ] = None,
     num_gpus: Annotated[float, typer.Option(help="GPUs of the learner.")] = 0.0,
+    num_gpus_per_rollout_worker: Annotated[
+        float,
+        typer.Option(help="GPU share of each that imagines; below 1 it is on the learner's node."),
+    ] = 0.0,
+    placement: Annotated[
+        str,
+        typer.Option(
+            help="pack: actors on few nodes; spread: on many; roles: on those with the resources "
+            "learner, collector and rollout_worker."
+        ),
+    ] = "pack",
     seed: Annotated[int, typer.Option(help="Of weights, environments and all sampling.")] = 0,
     stop_return: Annotated[
         float | None,
@@ -124,12 +142,31 @@ def train(
             "--dry-run", help="Say what Ray is asked for and whether it has it; start nothing."
         ),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show only the closing summary and errors.")
+    ] = False,
+    json_: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Write one JSON object a line to standard output, for each iteration and the "
+            "closing summary.",
+        ),
+    ] = False,
     wandb: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases.")
     ] = None,
     mlflow: Annotated[
         str | None,
         typer.Option(metavar="EXPERIMENT", help="Log to MLflow, at MLFLOW_TRACKING_URI."),
+    ] = None,
+    grafana_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar=URL_VARIABLE,
+            help="Mark start, checkpoints and end on the graphs there, with GRAFANA_TOKEN.",
+        ),
     ] = None,
 ) -> None:
     """Train an agent; writes curves, summary and checkpoint into the run's folder.
@@ -151,6 +188,7 @@ def train(
         ("max_env_runners", 0),
         ("max_rollout_workers", 0),
         ("num_gpus", 0),
+        ("num_gpus_per_rollout_worker", 0),
         ("seed", 0),
         ("offline_updates", 0),
     ):
@@ -176,22 +214,29 @@ def train(
         refuse_used_folder(folder)
         run_config = plan.config(folder)
     request = MnM.default_resource_request(run_config)
+    kinds = kinds_of_actors(run_config, request)
     if dry_run:
         with ray_session(request):
-            lines, fits = placement_report(request)
+            lines, fits = placement_report(request, kinds)
         typer.echo("\n".join(lines))
         raise typer.Exit(int(not fits))
-    trackers = tracking_callbacks(plan.wandb, plan.mlflow)
-    display = ProgressDisplay(plan.title, plan.steps)
-    console = Console()
+    trackers = [
+        *tracking_callbacks(plan.wandb, plan.mlflow),
+        *run_annotations(grafana_url, "grafana_url" in given, folder.resolve().name, plan.title),
+    ]
+    health = Health(run_config)
+    display = ProgressDisplay(plan.title, plan.steps, health, run_config.resolved_max_weight_lag())
+    shown = [JsonLines(plan.steps, health) if json_ else display] if not quiet else []
+    callbacks = [RoomWatch(request, kinds), *shown, *trackers]
     with (
+        redirect_stdout(sys.stderr) if json_ else nullcontext(),
         Interruption(partial(leave, folder)) as interruption,
         ray_session(request),
     ):
         interruption.begin()
         plan.save(folder)
         try:
-            summary = run(plan, run_config, folder.resolve(), [display, *trackers], resume_from)
+            summary = run(plan, run_config, folder.resolve(), callbacks, resume_from)
         finally:
             display.stop()
         if trace is not None:
@@ -199,6 +244,10 @@ def train(
     if summary is None:
         print(stopped_message(folder), file=sys.stderr)
         raise typer.Exit(interruption.exit_code)
+    if json_:
+        write_json_line({"type": "summary", "folder": str(folder), **summary})
+        return
+    console = Console()
     console.print_json(json.dumps(summary))
     pictures = ", ".join(file for file in (CURVE_FILE, BOUND_FILE) if (folder / file).is_file())
     console.print(f"Written to {folder}: {SUMMARY_FILE}, {pictures}, checkpoint/", soft_wrap=True)
@@ -227,7 +276,12 @@ def new_plan(options: dict[str, Any]) -> RunPlan:
         **(read_settings_file(options["config"]) if options["config"] else {}),
         **parse_assignments(options["set_"] or []),
     }
-    for name in ("algo", "num_rollout_workers", "max_num_rollout_workers"):
+    for name in (
+        "algo",
+        "num_rollout_workers",
+        "max_num_rollout_workers",
+        "num_gpus_per_rollout_worker",
+    ):
         if name in settings:
             option = name.replace("max_num", "max").replace("_", "-")
             raise UserError(f"{name} is not a setting here: use --{option}.")
@@ -249,6 +303,8 @@ def new_plan(options: dict[str, Any]) -> RunPlan:
                 "max_env_runners",
                 "max_rollout_workers",
                 "num_gpus",
+                "num_gpus_per_rollout_worker",
+                "placement",
                 "seed",
                 "stop_return",
                 "log_transitions",
@@ -266,9 +322,7 @@ def resumed_plan(folder: Path, given: dict[str, Any]) -> RunPlan:
     Raises:
         UserError: there is no run, an option cannot change, or the run is over.
     """
-    given = {
-        name: value for name, value in given.items() if name not in ("resume", "trace", "dry_run")
-    }
+    given = {name: value for name, value in given.items() if name not in OPTIONS_OF_NO_RUN}
     plan = RunPlan.load(folder).resumed(given)
     summary = folder / SUMMARY_FILE
     if summary.is_file() and json.loads(summary.read_text())["env_steps"] >= plan.steps:

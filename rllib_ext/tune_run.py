@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from ray import tune
 
+from distributed.stop_request import is_stop_asked
 from distributed.vector_env import EnvironmentFailed
 from rllib_ext.algorithm import MnM
 from rllib_ext.config import MnMConfig
@@ -29,7 +31,6 @@ from rllib_ext.run_folder import (
     write_summary,
 )
 from rllib_ext.run_plan import FINAL_EPISODES, RunPlan
-from rllib_ext.stop_request import is_stop_asked
 
 EVALUATIONS_TO_STOP = 2  # in a row, at the stop return or above
 CHECKPOINTS = 20  # of a whole run, at least one an iteration in a short one
@@ -86,6 +87,7 @@ class Recovery(tune.Callback):
         print(
             f"The run failed ({first_line(cause)}) and goes on from its last checkpoint "
             f"({failures} of {MOST_FAILURES} failures).",
+            file=sys.stderr,
             flush=True,
         )
 

@@ -172,21 +172,18 @@ def test_an_output_folder_that_holds_a_run_is_left_alone(mnm: Mnm, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize("where", ["this machine", "the Ray cluster"])
-def test_gpus_where_there_are_none(
-    where: str, mnm: Mnm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_gpus_that_this_machine_lacks_are_refused(
+    mnm: Mnm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than any machine has; no Ray is started to find that out, and one that runs is asked."""
-    if where == "this machine":
-        # Tune's registry asks the running Ray for its job once; after that it need not.
-        _global_registry.contains(ENV_CREATOR, LINE)
-        monkeypatch.setattr(ray, "is_initialized", lambda: False)
-        monkeypatch.setattr(ray, "init", no_start)
-        monkeypatch.setattr(ray, "shutdown", no_start)
+    """No Ray is started to find that out."""
+    # Tune's registry asks the running Ray for its job once; after that it need not.
+    _global_registry.contains(ENV_CREATOR, LINE)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", no_start)
+    monkeypatch.setattr(ray, "shutdown", no_start)
     done = mnm("train", "--env", LINE, "--num-gpus", 1000, "--output", tmp_path / "run")
     assert_one_sentence(done)
-    assert "1000 GPU(s) are asked for" in done.err
-    assert where in done.err
+    assert "1000 GPU(s) are asked for and this machine has" in done.err
     assert os.listdir(tmp_path) == []
 
 
@@ -223,6 +220,8 @@ def no_start(*arguments: Any, **options: Any) -> None:
         (("evaluate", ".", "--episodes", "few"), "--episodes"),
         (("evaluate", ".", "--seed", "-1"), "--seed -1 is not valid"),
         (("evaluate", "."), "is not a checkpoint of mnm"),
+        (("inspect", "."), "Missing option '--data'"),
+        (("inspect", ".", "--data", "."), "is not a checkpoint of mnm"),
     ],
 )
 def test_other_bad_input_gets_one_sentence(
@@ -422,12 +421,15 @@ def train_in_driver(folder: Path, tiny: Path, *words: Any) -> tuple[Any, ...]:
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_the_same_job_twice_is_the_same_run(mnm: Mnm, tiny: Path, tmp_path: Path) -> None:
-    tables, weights = [], []
-    for name in ("first", "second"):
+def test_the_same_job_twice_is_the_same_run_however_it_is_shown(
+    mnm: Mnm, tiny: Path, tmp_path: Path
+) -> None:
+    tables, weights, shown = [], [], {}
+    for name in ("quiet", "json"):
         words = ("--env", LINE, "--steps", 80, "--evaluation-interval", 40, "--seed", 3)
-        done = mnm(*train_in_driver(tmp_path / name, tiny, *words))
+        done = mnm(*train_in_driver(tmp_path / name, tiny, *words), f"--{name}")
         assert done.code == 0, done.err
+        shown[name] = done.out
         tables.append(pd.read_csv(tmp_path / name / "progress.csv"))
         agent = tmp_path / name / "checkpoint" / "learner_group" / "learner" / "agent.pt"
         weights.append(dict(torch.load(agent, weights_only=True)["networks"]))
@@ -436,6 +438,16 @@ def test_the_same_job_twice_is_the_same_run(mnm: Mnm, tiny: Path, tmp_path: Path
     pd.testing.assert_frame_equal(tables[0][returns], tables[1][returns], check_exact=True)
     assert np.isfinite(tables[0]["evaluation/env_runners/episode_return_mean"]).all()
     assert same_tensors(*weights)
+
+    summary, _, last = shown["quiet"].rpartition("Written to ")
+    assert json.loads(summary) == json.loads((tmp_path / "quiet" / "summary.json").read_text())
+    assert last.startswith(str(tmp_path / "quiet"))
+    lines = [json.loads(line) for line in shown["json"].splitlines()]
+    assert [line.pop("type") for line in lines] == ["iteration", "iteration", "summary"]
+    steps = tables[1]["num_env_steps_sampled_lifetime"].tolist()
+    assert [line["env_steps"] for line in lines] == [*steps, steps[-1]]
+    assert lines[-1].pop("folder") == str(tmp_path / "json")
+    assert lines[-1] == json.loads((tmp_path / "json" / "summary.json").read_text())
 
 
 # Logs and offline data

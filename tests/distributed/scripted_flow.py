@@ -62,6 +62,7 @@ class ScriptedManager:
     ) -> None:
         self.ids = ids
         self.unhealthy: set[int] = set()
+        self.vanished: set[str] = set()
         self.open: list[Request] = []
         self.asked: list[Request] = []
         self.on_request = on_request
@@ -116,6 +117,11 @@ class ScriptedManager:
             sent += 1
         return sent
 
+    def answered(self) -> set[str]:
+        """Tags of the answers that nobody has fetched yet; a dropped one's is an error."""
+        vanished, self.vanished = self.vanished, set()
+        return vanished | {answer.tag for answer in self._answers}
+
     def fetch_ready_async_reqs(self, *, tags: str | list[str]) -> list[Answer]:
         answers, self._answers = self._answers, []
         return answers
@@ -139,6 +145,7 @@ class ScriptedManager:
 
     def drop(self, index: int) -> None:
         """Another caller notices the death first: the open requests vanish without an answer."""
+        self.vanished |= {request.tag for request in self.open if request.actor_id == index}
         self.open = [request for request in self.open if request.actor_id != index]
         self.unhealthy.add(index)
 
@@ -207,7 +214,7 @@ class Flow:
             None,
             ScriptedPool(self.workers) if self.num_workers else None,
             pace,
-            self.metrics_seen.append,
+            self.metrics_seen.extend,
         )
         self.coordinator.flow = self
         self.coordinator.start()
@@ -322,6 +329,7 @@ class ScriptedCoordinator(Coordinator):
 
     flow: Flow
 
-    def _wait(self, deadline: float) -> None:
+    def _wait(self, deadline: float) -> set[str]:
         self.flow.waits += 1
         self.flow.advance(self.flow)
+        return self.flow.collectors.answered()

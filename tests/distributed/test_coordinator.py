@@ -241,6 +241,20 @@ def test_a_request_that_vanishes_with_its_collector_is_released() -> None:
     assert_ledger_balances(flow)
 
 
+def test_a_request_that_vanishes_with_a_collector_that_is_back_at_once_is_released() -> None:
+    def advance(flow: Flow) -> None:
+        if flow.waits == 3:
+            flow.collectors.drop(1)
+            flow.collectors.unhealthy.clear()
+        everything_at_once(flow)
+
+    flow = Flow(2, advance=advance)
+    assert flow.run(turns=20) == 20
+    assert flow.coordinator.counts.worker_failures == 1
+    assert flow.coordinator.counts.steps_lost == 2 * flow.steps
+    assert_ledger_balances(flow)
+
+
 def test_a_collector_that_hangs_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     def advance(flow: Flow) -> None:
         clock[0] += 1.0
@@ -383,7 +397,7 @@ def test_without_actors_collecting_and_learning_take_turns() -> None:
     both = InProcess()
     seen: list[str] = []
     coordinator = Coordinator(
-        ScriptedManager([]), both, None, both, None, Pace(10, 10, 20, 100), seen.append
+        ScriptedManager([]), both, None, both, None, Pace(10, 10, 20, 100), seen.extend
     )
     coordinator.start()
     for _ in range(4):

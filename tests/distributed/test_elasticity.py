@@ -366,3 +366,6 @@ def test_whom_the_learner_waits_for(slow: str, monkeypatch: pytest.MonkeyPatch) 
         assert imagining.busy_s > 0.9 * imagining.seconds
     if slow == "turn":
         assert collecting.busy_s < 0.5 * collecting.seconds
+    counts = flow.coordinator.counts
+    assert counts.waited_for_steps_s == collecting.waited_s
+    assert (counts.waited_for_lag_s > 0.3 * imagining.seconds) == (slow == "imagine")

@@ -15,6 +15,7 @@ from distributed.learner_core import LearnerCore, cut_rollout_request
 from distributed.wire import to_arrow
 from mnm import RolloutRequest, Transitions
 from mnm.policy import numpy_weights
+from mnm.updates import ASK_EVERY
 from tests.mnm.small_cases import random_transitions, small_agent
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -52,6 +53,14 @@ def test_the_updates_to_data_ratio_is_exact_after_every_turn(ratio: float) -> No
         steps += count
         assert report.updates == int(ratio * max(0, steps - 20))
     assert core.turn([], []).updates == int(ratio * (steps - 20))
+
+
+def test_a_turn_that_is_asked_to_stop_leaves_its_updates_to_the_next() -> None:
+    stopping = True
+    core = LearnerCore(small_agent("sac", num_random_steps=0), should_stop=lambda: stopping)
+    assert core.turn([put(0, 50)], []).updates == ASK_EVERY
+    stopping = False
+    assert core.turn([], []).updates == 50
 
 
 def test_every_turn_publishes_the_weights_under_a_new_version() -> None:

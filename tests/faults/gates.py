@@ -159,7 +159,7 @@ class GatedLearner(MnMLearner):
         gates = self.config.gates
         agent = self.core.agent
         # Made and not yet counted; put and not yet reported; half of the files there.
-        agent.joint_update.run = before_return(agent.joint_update.run, gates, "updating")
+        agent.joint_update.make = before_return(agent.joint_update.make, gates, "updating")
         self.core.publish = before_return(self.core.publish, gates, "publishing")
         save = self._replay_files.save
         self._replay_files.save = before_return(save, gates, "checkpointing")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +19,10 @@ from mnm import Agent, TaskSpaces
 from mnm.replay import Batch
 from mnm.settings import ALGORITHMS
 from mnm.transitions import check_finite
+from mnm.updates import ASK_EVERY
 from tests.mnm.small_cases import (
     SPACES,
+    flat_tensors,
     parameters_of,
     random_transitions,
     same_tensors,
@@ -210,11 +213,11 @@ def test_updates_keep_the_ratio_whatever_the_chunks(
     agent = small_agent("sac", updates_to_data_ratio=ratio, num_random_steps=random_steps)
     made: list[int] = []
 
-    def count_updates(count: int) -> dict[str, float]:
+    def count_updates(count: int, should_stop: Callable[[], bool] | None) -> int:
         made.append(count)
-        return {}
+        return count
 
-    agent.joint_update.run = count_updates  # type: ignore[method-assign]
+    agent.joint_update.make = count_updates  # type: ignore[method-assign]
     for chunk in chunks:
         agent.ingest(random_transitions(chunk, first=agent.env_steps))
         agent.learn()
@@ -222,6 +225,28 @@ def test_updates_keep_the_ratio_whatever_the_chunks(
         assert sum(made) == agent.updates == allowed
     assert agent.env_steps == sum(chunks)
     assert all(count > 0 for count in made)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_updates_left_by_a_stop_are_made_by_the_next_call_as_if_there_had_been_one(
+    algo: str,
+) -> None:
+    whole, stopped, resumed = (small_agent(algo, updates_to_data_ratio=2.0) for _ in range(3))
+    for agent in (whole, stopped):
+        train(agent, 0, 30)
+        agent.ingest(random_transitions(25, first=30))
+    whole.update_if_due()
+    answers = iter([False, True])
+    stopped.update_if_due(lambda: next(answers))
+    assert stopped.updates == whole.updates - 50 + 2 * ASK_EVERY
+    resumed.load_state_dict(saved_and_loaded(stopped.state_dict()))
+    resumed.replay.append(stopped.replay.transitions())
+    if resumed.synthetic is not None:
+        assert stopped.synthetic is not None
+        resumed.synthetic.append(stopped.synthetic.transitions())
+    resumed.update_if_due()
+    assert resumed.updates == whole.updates
+    assert same_tensors(flat_tensors(resumed.state_dict()), flat_tensors(whole.state_dict()))
 
 
 def test_ratio_is_that_of_the_updates_really_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,13 @@ def test_fits_and_rollouts_come_as_often_as_between_real_steps(
     assert agent.synthetic_transitions == rollouts * 3 * 10 * 2
 
 
+def test_a_stop_ends_it_before_the_next_fit_or_rollout() -> None:
+    agent = stocked("mbpo")
+    answers = iter([False, False, True])
+    train_offline(agent, 40, lambda: next(answers))
+    assert agent.offline_updates == 15  # a rollout after 10, the second fit due at 15
+
+
 def test_the_model_is_fitted_first() -> None:
     agent = stocked("mnm")
     assert agent.fitter is not None

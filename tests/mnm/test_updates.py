@@ -342,7 +342,7 @@ def test_bound_target_of_three_rows_in_numbers(monkeypatch: pytest.MonkeyPatch) 
     ]
     assert target.tolist() == pytest.approx(expected, abs=1e-5)
     assert batch.rewards.tolist() == [3.0, 77.0, 77.0]
-    assert agent.joint_update._read_statistics()["rewards_floored"] == 1.0
+    assert agent.joint_update.read_statistics()["rewards_floored"] == 1.0
 
 
 def test_bound_of_a_constant_reward_is_a_fixed_point_of_its_target() -> None:
@@ -550,7 +550,22 @@ def test_statistics_are_means_over_the_call(algo: str, monkeypatch: pytest.Monke
         names |= {"model_objective", "model_nll", "log_reward", "log_ratio", "rewards_floored"}
     assert names <= set(statistics)
     agent.joint_update.run(1)
-    assert agent.joint_update._read_statistics() == {}
+    assert agent.joint_update.read_statistics() == {}
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_gradient_norms_are_those_of_the_last_update(algo: str) -> None:
+    agent = ready_agent(algo)
+    statistics = agent.joint_update.run(3)
+    names = {"critics", "policy"} | ({"classifier"} if agent.settings.has_classifier else set())
+    for name in names:
+        gradients = [
+            parameter.grad.flatten()
+            for parameter in agent.joint_update.optimizers[name].param_groups[0]["params"]
+        ]
+        norm = torch.cat(gradients).norm().item()
+        assert norm > 0
+        assert statistics[f"{name}_gradient_norm"] == pytest.approx(norm, rel=1e-4), name
 
 
 def test_copied_networks_share_nothing() -> None:

@@ -60,6 +60,16 @@ def test_the_numbers_of_actors_may_grow() -> None:
         config_of(max_env_runners=1)
 
 
+def test_actors_are_placed_as_the_plan_says() -> None:
+    assert config_of().placement_strategy == "PACK"
+    assert config_of(placement="spread").placement_strategy == "SPREAD"
+    beside = config_of(placement="roles", num_gpus_per_rollout_worker=0.1)
+    assert beside.custom_resources_per_env_runner == {"collector": 1}
+    assert beside.custom_resources_per_rollout_worker == {"learner": 0.001}
+    with pytest.raises(UserError, match="Unknown placement 'here': use one of pack, spread, roles"):
+        config_of(placement="here")
+
+
 def test_an_unknown_setting_is_named_with_its_neighbours() -> None:
     with pytest.raises(UserError, match=r"Unknown setting 'gama': .*did you mean gamma"):
         config_of(settings={"gama": 0.9})
@@ -102,6 +112,8 @@ def test_steps_actors_and_the_stop_may_change_on_resuming() -> None:
         "max_env_runners": 4,
         "max_rollout_workers": 3,
         "num_gpus": 0.5,
+        "num_gpus_per_rollout_worker": 0.1,
+        "placement": "spread",
         "stop_return": 3.0,
     }
     assert set(new) == set(RESUMABLE)

@@ -73,7 +73,9 @@ def test_a_failed_run_says_that_it_goes_on(
     trial = failed_trial(tmp_path, RuntimeError("The learner's process is gone"))
     Recovery().on_trial_recover(1, [trial], trial)
     assert trial.max_failures == 3
-    assert "(The learner's process is gone) and goes on" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "(The learner's process is gone) and goes on" in shown.err
+    assert not shown.out
 
 
 def test_bad_data_are_not_tried_a_third_time(
@@ -82,4 +84,4 @@ def test_bad_data_are_not_tried_a_third_time(
     trial = failed_trial(tmp_path, ValueError("The reward is NaN"))
     Recovery().on_trial_recover(1, [trial], trial)
     assert trial.max_failures == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""

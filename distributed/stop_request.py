@@ -1,4 +1,4 @@
-"""Asking the trials of a running Ray job to end at their next turn, from the job's own driver."""
+"""Asking the trials of a running Ray job to end within their turn, from the job's own driver."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ LOOK_EVERY_S = 0.5
 def ask_to_stop() -> None:
     """Asks every `MnM` of this Ray job to end its iteration, without an evaluation.
 
-    By Ray's key-value store: the trial's actor is busy and answers no call until then.
+    By Ray's key-value store: the trial's actor and its learner are busy and answer no call until
+    then.
     """
     _internal_kv_put(_key(), b"")
 

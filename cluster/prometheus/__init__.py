@@ -1,0 +1,1 @@
+"""Prometheus beside a cluster: what it scrapes, and the alert rules for one without Grafana."""
