@@ -197,8 +197,8 @@ def draw(name: str, experiment: Experiment, found: Sequence[Group], file: Path) 
 
 
 def figure_name(name: str) -> str:
-    """File of an experiment's figure, beside the page."""
-    return f"results-{name}.svg"
+    """File of an experiment's figure, as the page names it."""
+    return f"images/results-{name}.svg"
 
 
 def _label(group: Group) -> str:
