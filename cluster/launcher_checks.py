@@ -256,6 +256,11 @@ def _local_problems(full: dict[str, Any], head: RayStart, worker: RayStart) -> I
             "one too few; set RAY_enable_autoscaler_v2=0 before `ray start`"
         )
     for place, start in (("head", head), ("worker", worker)):
+        if re.search(r"\bnproc\b(?! --all)", start.options.get("resources", "")):
+            yield (
+                f"{place}_start_ray_commands: nproc says 1, as `ray up` sets OMP_NUM_THREADS; "
+                "use nproc --all"
+            )
         if LEARNER in start.resources and start.options.get("num-gpus", "0") == "0":
             yield f"{place}_start_ray_commands: the learner's node has no GPU; add --num-gpus=1"
     if LEARNER not in head.resources | worker.resources:

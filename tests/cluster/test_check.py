@@ -109,6 +109,11 @@ WRONG: dict[str, tuple[str, Change, str]] = {
         lambda c: c["file_mounts"].pop("~/.ray/auth_token"),
         r"file_mounts: no token reaches the nodes",
     ),
+    "one collector a node": (
+        LOCAL,
+        replace(WORKER, "nproc --all", "nproc"),
+        r"worker_start_ray_commands: nproc says 1, .*; use nproc --all",
+    ),
     "one worker too few": (
         LOCAL,
         replace(HEAD, "RAY_enable_autoscaler_v2=0 ", ""),
