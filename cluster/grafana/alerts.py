@@ -28,7 +28,8 @@ class Alert:
         sign: whether it fires above ("gt") or below ("lt") the threshold.
         threshold: of the expression.
         minutes: that it must hold without a break before the rule fires.
-        summary: what is wrong, one sentence; Grafana fills in the run.
+        summary: what is wrong, one sentence; Grafana fills in the run. Without `$`, which
+            stands for the environment's variables in Grafana's files.
         action: what to do.
         dashboard: uid of the dashboard that shows what it is about.
         panel: title of the panel there.
@@ -76,7 +77,7 @@ ALERTS = (
         "lt",
         1,
         5,
-        "Run {{ $labels.run }} has made no real step for five minutes.",
+        "Run {{ .Labels.run }} has made no real step for five minutes.",
         "See the panel of the workers: none healthy, their nodes are gone; else the environment "
         "hangs, see its log. A learner that makes a long fit or evaluation ends by itself.",
         MACHINE_UID,
@@ -89,7 +90,7 @@ ALERTS = (
         "gt",
         300,
         0,
-        "Run {{ $labels.run }} has published no weights for more than five minutes.",
+        "Run {{ .Labels.run }} has published no weights for more than five minutes.",
         "The learner hangs, waits for real steps, or its fits are too long: see its time.",
         MACHINE_UID,
         "Weights published",
@@ -101,7 +102,7 @@ ALERTS = (
         "gt",
         0.95,
         10,
-        "The classifier of run {{ $labels.run }} tells nearly every imagined transition from a "
+        "The classifier of run {{ .Labels.run }} tells nearly every imagined transition from a "
         "real one.",
         _advice("classifier saturated"),
         LEARNING_UID,
@@ -116,7 +117,7 @@ ALERTS = (
         "lt",
         0.05,
         10,
-        "The classifier of run {{ $labels.run }} does not tell real from imagined transitions, yet "
+        "The classifier of run {{ .Labels.run }} does not tell real from imagined transitions, yet "
         "the model's held-out error is above 0.3.",
         _advice("classifier at chance"),
         LEARNING_UID,
@@ -129,7 +130,7 @@ ALERTS = (
         "gt",
         0,
         0,
-        "Losses, values or gradients of run {{ $labels.run }} came out infinite or NaN.",
+        "Losses, values or gradients of run {{ .Labels.run }} came out infinite or NaN.",
         _advice("not a number"),
         LEARNING_UID,
         "Figures that are no number",
@@ -141,7 +142,7 @@ ALERTS = (
         "gt",
         0.5,
         10,
-        "The learner of run {{ $labels.run }} waits more than half of its time.",
+        "The learner of run {{ .Labels.run }} waits more than half of its time.",
         "Collectors or rollout workers are too few or too slow: give more of those whose queue is "
         "empty.",
         MACHINE_UID,
@@ -154,7 +155,7 @@ ALERTS = (
         "gt",
         2.5,
         0,
-        "Three or more workers of run {{ $labels.run }} were restarted within ten minutes.",
+        "Three or more workers of run {{ .Labels.run }} were restarted within ten minutes.",
         "See the log of their nodes: memory that ran out, nodes that are taken away, or an "
         "environment that crashes.",
         MACHINE_UID,

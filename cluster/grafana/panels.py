@@ -212,6 +212,6 @@ def build_dashboard(
     for variable in whole.templating.list_val or []:
         # The builders give every variable these settings, which only one of intervals has.
         variable.auto = variable.auto_min = variable.auto_count = None
-    for number, one in enumerate(whole.panels or [], start=1):
-        one.id_val = number
+    for number, placed in enumerate(whole.panels or [], start=1):
+        placed.id_val = number
     return whole

@@ -104,7 +104,7 @@ def test_the_page_of_the_documentation_has_every_panel_and_alert(
 
     rows = [f"| {panel['title']} | {panel['description']} |" for panel in panels(boards)]
     for alert in ALERTS:
-        summary = alert.summary.replace("{{ $labels.run }}", "R")
+        summary = alert.summary.replace("{{ .Labels.run }}", "R")
         rows.append(f"| {alert.title} | {summary} | {alert.action} |")
     page = (ROOT / "docs" / "dashboards.md").read_text()
     assert [line for line in page.splitlines() if re.match(r"\| [A-Z]", line)] == rows

@@ -53,7 +53,7 @@ def test_an_alert_fires_for_its_fault_and_for_nothing_else(fault: str, tmp_path:
     expected = {
         "exp_labels": {"project": "mnm", "run": "ill"},
         "exp_annotations": {
-            name: text.replace("{{ $labels.run }}", "ill")
+            name: text.replace("{{ .Labels.run }}", "ill")
             for name, text in rules()[fault]["annotations"].items()
         },
     }
