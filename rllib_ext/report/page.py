@@ -118,7 +118,7 @@ def _task(env: str, groups: Sequence[Group], checks: Mapping[Location, ModelChec
     if checked:
         own = [check for run in _runs(groups) if (check := checks.get(run.folder)) is not None]
         longest = max((check.unchanged for check in own), key=len)
-        error = draw_model_error(checked, errors, longest, env)
+        error = draw_model_error(groups, errors, longest, env)
         horizons = sorted({min(horizon, len(longest)) for horizon in HORIZONS})
         for label, table in errors.items():
             at = dict(zip(table["steps"], table["iqm"], strict=True))
