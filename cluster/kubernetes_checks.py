@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cluster.launcher_checks import COLLECTOR, LEARNER
 from cluster.pinned_versions import PinnedVersions
 from cluster.rayjob_fields import Group, RayClusterSpec, RayJob
 from rllib_ext.errors import UserError
+from rllib_ext.placement import COLLECTOR, LEARNER, ROLLOUT_WORKER
 
 KUBERNETES_VERSION = "1.34"  # whose schemas pods and other objects must fit
 GPU = "nvidia.com/gpu"
@@ -108,6 +108,7 @@ def _group_problems(cluster: RayClusterSpec) -> Iterator[str]:
     """Counts of pods, and which of them offer what."""
     learners: list[Group] = []
     collectors: list[Group] = []
+    rollout_workers: list[Group] = []
     if LEARNER in (_ray_resources(cluster.headGroupSpec) or ()):
         learners.append(cluster.headGroupSpec)
     names = [group.groupName for group in cluster.workerGroupSpecs]
@@ -132,12 +133,16 @@ def _group_problems(cluster: RayClusterSpec) -> Iterator[str]:
             learners.append(group)
         if COLLECTOR in offered and not _gpus(group):
             collectors.append(group)
+        if ROLLOUT_WORKER in offered:
+            rollout_workers.append(group)
     if not all(map(_gpus, learners)):
         yield f"the group with the resource '{LEARNER}' has no limit {GPU}"
     if not learners:
         yield f"workerGroupSpecs: no group has the resource '{LEARNER}'"
     if not collectors:
         yield f"workerGroupSpecs: no CPU group has the resource '{COLLECTOR}'"
+    if not rollout_workers:
+        yield f"workerGroupSpecs: no group has the resource '{ROLLOUT_WORKER}'"
     if not cluster.enableInTreeAutoscaling:
         yield "enableInTreeAutoscaling: without it no pod is added and none is given back; set it"
 

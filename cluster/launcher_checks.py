@@ -20,10 +20,10 @@ import ray.autoscaler
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster.pinned_versions import CONSTRAINTS_FILE, PinnedVersions
+from rllib_ext.placement import COLLECTOR, LEARNER, ROLLOUT_WORKER
 from rllib_ext.ray_session import first_line
 
 TOKEN_FILE = ".ray/auth_token"
-LEARNER, COLLECTOR = "learner", "collector"  # the custom resources of the files here
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 WORKER_PORTS = range(10002, 20000)  # where Ray puts its workers unless told otherwise
 SSH_PORT = 22
@@ -235,6 +235,8 @@ def _type_problems(full: dict[str, Any]) -> Iterator[str]:
             yield f"available_node_types.{name}: the learner's node has no GPU in its resources"
     if not any(has.get(COLLECTOR) and not has.get("GPU") for has in reachable.values()):
         yield f"available_node_types: no CPU node has the resource '{COLLECTOR}'"
+    if not any(has.get(ROLLOUT_WORKER) for has in reachable.values()):
+        yield f"available_node_types: no node has the resource '{ROLLOUT_WORKER}'"
 
 
 def _local_problems(full: dict[str, Any], head: RayStart, worker: RayStart) -> Iterator[str]:
@@ -248,13 +250,19 @@ def _local_problems(full: dict[str, Any], head: RayStart, worker: RayStart) -> I
             yield f"provider.worker_ips: {address} stands there twice"
         if address == provider.get("head_ip"):
             yield f"provider.worker_ips: {address} is the head already"
+    if head.environment.get("RAY_enable_autoscaler_v2") != "0":
+        yield (
+            "head_start_ray_commands: the newer autoscaler counts the head as a worker and starts "
+            "one too few; set RAY_enable_autoscaler_v2=0 before `ray start`"
+        )
     for place, start in (("head", head), ("worker", worker)):
         if LEARNER in start.resources and start.options.get("num-gpus", "0") == "0":
             yield f"{place}_start_ray_commands: the learner's node has no GPU; add --num-gpus=1"
     if LEARNER not in head.resources | worker.resources:
         yield f"head_start_ray_commands: no node has the resource '{LEARNER}' in --resources"
-    if COLLECTOR not in head.resources | worker.resources:
-        yield f"worker_start_ray_commands: no node has the resource '{COLLECTOR}' in --resources"
+    for role in (COLLECTOR, ROLLOUT_WORKER):
+        if role not in head.resources | worker.resources:
+            yield f"worker_start_ray_commands: no node has the resource '{role}' in --resources"
 
 
 def _version_problems(full: dict[str, Any], pins: PinnedVersions) -> Iterator[str]:

@@ -44,8 +44,8 @@ Answer = TypeVar("Answer")
 
 def submit(
     words: Annotated[
-        list[str], typer.Argument(metavar="-- train ...", help="The words of mnm train.")
-    ],
+        list[str] | None, typer.Argument(metavar="-- train ...", help="The words of mnm train.")
+    ] = None,
     address: Annotated[
         str | None,
         typer.Option(
@@ -56,14 +56,27 @@ def submit(
     working_dir: Annotated[
         Path, typer.Option(help="Folder the job gets a copy of, but for what .gitignore names.")
     ] = Path("."),
+    follow: Annotated[
+        str | None,
+        typer.Option(metavar="JOB", help="Follow this job, which was submitted before."),
+    ] = None,
 ) -> None:
     """Run mnm train on a cluster and follow its log; Ctrl-C stops the job, which saves first.
+
+    With --follow nothing is submitted, and Ctrl-C leaves the job alone.
 
     The token is read from where Ray has it: RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, or
     ~/.ray/auth_token. Ends with the job's exit code; 130 where it was stopped.
     """
-    if words[0] != "train":
-        raise UserError(f"A job is `train` and its options after --, not {words[0]!r}.")
+    if follow is not None:
+        if words:
+            raise UserError("--follow takes no words of mnm train: the job has them already.")
+        job = Job(cluster_address(address))
+        job.attach(follow)
+        raise typer.Exit(job.follow())
+    if not words or words[0] != "train":
+        given = repr(words[0]) if words else "nothing"
+        raise UserError(f"A job is `train` and its options after --, not {given}.")
     if not working_dir.is_dir():
         raise UserError(f"--working-dir {working_dir} is no folder.")
     job = Job(cluster_address(address))
@@ -127,6 +140,11 @@ class Job:
             )
         )
         _say(f"job {self.name} is submitted")
+
+    def attach(self, name: str) -> None:
+        """Takes a job that is there already."""
+        self.name = name
+        self._look()
 
     def stop(self) -> None:
         """Asks the job to stop; `mnm train` saves first."""

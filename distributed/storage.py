@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 
 from pyarrow import fs
 
@@ -53,3 +57,142 @@ def file_sizes(filesystem: fs.FileSystem, folder: str) -> dict[str, int]:
         for file in found
         if file.is_file
     }
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file or folder, or the place for one, on a disk or in a bucket.
+
+    Attributes:
+        filesystem: that it is on.
+        path: on it.
+        name: as the user named it: a path or a URI.
+    """
+
+    filesystem: fs.FileSystem = field(hash=False)
+    path: str
+    name: str
+
+    @staticmethod
+    def of(name: str | PurePath | Location) -> Location:
+        """What a path or a URI names.
+
+        Raises:
+            ValueError: pyarrow knows no filesystem of this URI.
+        """
+        if isinstance(name, Location):
+            return name
+        text = str(name)
+        if isinstance(name, PurePath) or "://" not in text:
+            return Location(fs.LocalFileSystem(), Path(text).resolve().as_posix(), text)
+        filesystem, path = fs.FileSystem.from_uri(text)
+        return Location(filesystem, path.rstrip("/"), text)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on a disk of this machine, or one that is mounted here."""
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    @property
+    def full_name(self) -> str:
+        """A name that other processes can use: a whole path or a URI."""
+        return self.path if self.is_local else self.name
+
+    @property
+    def last(self) -> str:
+        """The last part of its path."""
+        return PurePath(self.path).name
+
+    @property
+    def parent(self) -> Location:
+        """The folder that it lies in."""
+        path = PurePath(self.path).parent.as_posix()
+        address, query = self._parts
+        name = path if self.is_local else address.rstrip("/").rpartition("/")[0] + query
+        return Location(self.filesystem, path, name)
+
+    def __truediv__(self, below: str) -> Location:
+        """What lies below it."""
+        address, query = self._parts
+        name = f"{address.rstrip('/')}/{below}{query}"
+        return Location(self.filesystem, f"{self.path}/{below}", name)
+
+    def __str__(self) -> str:
+        """The name, without a key or password that the URI may have."""
+        return re.sub(r"://[^/@]*@", "://", self.name)
+
+    @property
+    def _parts(self) -> tuple[str, str]:
+        """Name without what follows the path in a URI, and that."""
+        if "://" not in self.name:
+            return self.name, ""
+        address, mark, query = self.name.partition("?")
+        return address, mark + query
+
+    def exists(self) -> bool:
+        """Whether there is a file or folder."""
+        return self._type != fs.FileType.NotFound
+
+    def is_file(self) -> bool:
+        """Whether there is a file."""
+        return self._type == fs.FileType.File
+
+    def is_dir(self) -> bool:
+        """Whether there is a folder; in a bucket, something below this path."""
+        return self._type == fs.FileType.Directory
+
+    @property
+    def _type(self) -> fs.FileType:
+        return self.filesystem.get_file_info(self.path).type
+
+    def names(self) -> list[str]:
+        """Of what lies in this folder, in order; none where there is no folder."""
+        found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
+        return sorted(PurePath(file.path).name for file in found)
+
+    def read(self) -> bytes:
+        """The whole file; see `read_file`."""
+        return read_file(self.filesystem, self.path)
+
+    def write(self, content: bytes) -> None:
+        """Writes the file whole or not at all, and the folder that it lies in; see `write_file`."""
+        if self.is_local:
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+        write_file(self.filesystem, self.path, content)
+
+    def remove(self) -> None:
+        """Removes the file, or the folder with all below it; nothing where there is neither."""
+        kind = self._type
+        if kind == fs.FileType.Directory:
+            self.filesystem.delete_dir(self.path)
+        elif kind == fs.FileType.File:
+            self.filesystem.delete_file(self.path)
+
+    def move(self, target: Location) -> None:
+        """Gives it another place on the same filesystem, where nothing is yet."""
+        if self.is_local or self.is_file():
+            self.filesystem.move(self.path, target.path)
+        else:  # buckets have no folders that could be renamed
+            self.copy(target)
+            self.remove()
+
+    def copy(self, target: Location) -> None:
+        """Copies a folder to where nothing is yet; on one disk as hard links where it allows."""
+        if self.is_local and target.is_local:
+            shutil.copytree(self.path, target.path, copy_function=_link_or_copy)
+            return
+        target.filesystem.create_dir(target.path)
+        fs.copy_files(
+            self.path,
+            target.path,
+            source_filesystem=self.filesystem,
+            destination_filesystem=target.filesystem,
+            use_threads=False,  # uploads to S3 by several threads may block one another
+        )
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -8,11 +8,14 @@ import re
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from distributed.storage import Location
 
 ROWS_PER_PART = 10_000
 SECONDS_PER_PART = 60.0  # a slow run writes smaller parts, so that a crash takes a minute at most
@@ -60,22 +63,22 @@ class TransitionLog:
 
     Rows are gathered and written by a thread, one part at a time; a disk that cannot keep up slows
     the caller rather than filling the memory. A part is written under a name that readers pass
-    over, fsynced and renamed, so a file under its own name is whole.
+    over, fsynced and renamed, so a file under its own name is whole; so is any in a bucket.
 
     A partition is begun by the first row. One that is there already belongs to another run, or to
     a run of this name that began anew: it is left alone, and `run=NAME-2` and so on is begun.
 
     Args:
-        folder: on a disk of this machine or one that is mounted here.
+        folder: path on this machine, or URI of a bucket.
         run: name of the run.
         rows_per_part: rows after which a part is written, at the latest after
             `SECONDS_PER_PART`; batches are not cut.
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], run: str, rows_per_part: int = ROWS_PER_PART
+        self, folder: str | PurePath, run: str, rows_per_part: int = ROWS_PER_PART
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = Location.of(folder)
         self.run = run
         self.rows_per_part = rows_per_part
         self.partition: str | None = None
@@ -155,13 +158,13 @@ class TransitionLog:
             return
         self._next_index = 0
         try:
-            self._path.mkdir(parents=True, exist_ok=True)
-            for file in sorted(self._path.iterdir()):
-                part = Part.parse(file.name)
+            self._path.filesystem.create_dir(self._path.path)
+            for name in self._path.names():
+                part, file = Part.parse(name), self._path / name
                 if part is None:
                     continue
-                if file.name == part.partial_name or part.first >= env_steps:
-                    file.unlink()
+                if name == part.partial_name or part.first >= env_steps:
+                    file.remove()
                     continue
                 if part.last > env_steps:
                     self._cut(file, part, env_steps)
@@ -169,18 +172,18 @@ class TransitionLog:
         except (OSError, pa.ArrowException) as error:
             raise ValueError(f"The transition log {self._path} cannot be cut: {error}.") from error
 
-    def _cut(self, file: Path, part: Part, env_steps: int) -> None:
+    def _cut(self, file: Location, part: Part, env_steps: int) -> None:
         """Keeps a part's rows before a real step; what cannot be read is left to its reader."""
         try:
-            table = pq.read_table(file, partitioning=None)
+            table = pq.read_table(file.path, filesystem=file.filesystem, partitioning=None)
         except pa.ArrowInvalid:
             return
         kept = Part(part.index, part.first, env_steps)
         self._write(kept, table.slice(0, kept.rows))
-        file.unlink()
+        file.remove()
 
     @property
-    def _path(self) -> Path:
+    def _path(self) -> Location:
         assert self.partition is not None
         return self.folder / ("run=" + quote(self.partition, safe=""))
 
@@ -212,8 +215,13 @@ class TransitionLog:
         for attempt in itertools.count(1):
             self.partition = self.run if attempt == 1 else f"{self.run}-{attempt}"
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                self._path.mkdir()
+                self.folder.filesystem.create_dir(self.folder.path)
+                if self._path.is_local:
+                    Path(self._path.path).mkdir()
+                elif self._path.exists():
+                    continue
+                else:
+                    self._path.filesystem.create_dir(self._path.path)
             except FileExistsError:
                 if self.folder.is_dir():
                     continue
@@ -227,14 +235,24 @@ class TransitionLog:
         return self._error
 
     def _write(self, part: Part, table: pa.Table) -> None:
-        partial = self._path / part.partial_name
+        if not self._path.is_local:
+            file = self._path / part.name
+            with file.filesystem.open_output_stream(file.path) as stream:
+                _write_table(table, stream)
+            return
+        path = Path(self._path.path)
+        partial = path / part.partial_name
         with partial.open("wb") as stream:
-            pq.write_table(table, stream, compression="zstd", use_dictionary=False)
+            _write_table(table, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        partial.replace(self._path / part.name)
-        folder = os.open(self._path, os.O_RDONLY)
+        partial.replace(path / part.name)
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)  # of the new name
         finally:
             os.close(folder)
+
+
+def _write_table(table: pa.Table, stream: Any) -> None:
+    pq.write_table(table, stream, compression="zstd", use_dictionary=False)

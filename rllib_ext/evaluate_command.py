@@ -10,11 +10,15 @@ import typer
 
 from rllib_ext.errors import UserError
 from rllib_ext.evaluation import evaluate_policy
+from rllib_ext.located import located
 
 
 def evaluate(
     policy: Annotated[
-        Path, typer.Argument(help="A run's checkpoint folder, or a file that mnm export wrote.")
+        str,
+        typer.Argument(
+            help="A run's checkpoint folder, or a file that mnm export wrote; a path or a URI."
+        ),
     ],
     episodes: Annotated[int, typer.Option(help="Episodes to play.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the environment.")] = 0,
@@ -33,5 +37,5 @@ def evaluate(
         raise UserError(f"--episodes {episodes} is not valid: use 1 or more.")
     if seed < 0:
         raise UserError(f"--seed {seed} is not valid: use 0 or more.")
-    evaluation = evaluate_policy(policy, episodes, seed, env, video)
+    evaluation = evaluate_policy(located(policy), episodes, seed, env, video)
     typer.echo(json.dumps(evaluation.to_dict()))

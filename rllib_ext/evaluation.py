@@ -16,6 +16,7 @@ import numpy as np
 from ray.rllib.env.env_context import EnvContext
 
 from distributed.collector import ActionMode, Collected, Collector, Policy
+from distributed.storage import Location
 from distributed.vector_env import LeanSyncVectorEnv
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import make_vector_env, task_spaces
@@ -46,7 +47,7 @@ class Evaluation:
 
 
 def evaluate_policy(
-    source: Path,
+    source: Location | Path,
     episodes: int = 10,
     seed: int = 0,
     env: str | None = None,

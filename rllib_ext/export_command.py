@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from rllib_ext.located import located
 from rllib_ext.policy_export import FORMATS, export_policy
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A run's checkpoint folder.")],
+    checkpoint: Annotated[str, typer.Argument(help="A run's checkpoint folder: a path or a URI.")],
     output: Annotated[Path, typer.Option(help="File to write; an old one is replaced.")],
     format_: Annotated[
         str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")
@@ -22,5 +23,5 @@ def export(
     "torch" writes the weights as safetensors, "onnx" a graph that gives the policy's mode. The task
     is in the file's metadata, and `mnm evaluate` takes both.
     """
-    export_policy(checkpoint, format_, output)
+    export_policy(located(checkpoint), format_, output)
     typer.echo(f"Written to {output}.")

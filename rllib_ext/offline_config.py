@@ -47,8 +47,8 @@ class OfflineDataConfig(AlgorithmConfig):
                 steps of the run. The learner reads them: on a cluster, where it can.
             offline_updates: Joint updates on them before the first step, beside
                 `updates_to_data_ratio`.
-            output: Folder in which every real transition is logged as Parquet, in a partition for
-                each run; None: no log. The learner writes it.
+            output: Folder, or URI of one, in which every real transition is logged as Parquet, in a
+                partition for each run; None: no log. The learner writes it.
             output_run: Name of the run, for its partition and its metrics (docs/metrics.md); None:
                 that of the trial's folder under Tune, else of the algorithm's own log folder.
             output_max_rows_per_file: Rows after which a file is written, rounded up to whole
@@ -104,9 +104,10 @@ class OfflineDataConfig(AlgorithmConfig):
             raise ValueError(
                 "offline_updates need transitions: name them with offline_data(input_=...)."
             )
-        if self.output is not None and (not isinstance(self.output, str) or "://" in self.output):
+        if self.output is not None and not isinstance(self.output, str):
             raise ValueError(
-                f"output={self.output!r} is not valid: name a folder that the learner can write."
+                f"output={self.output!r} is not valid: name a folder, or a URI of one, that the "
+                "learner can write."
             )
         for name, least in (("offline_updates", 0), ("output_max_rows_per_file", 1)):
             value = getattr(self, name)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from distributed.storage import Location
 from mnm.policy import TanhGaussianPolicy
 from rllib_ext.errors import UserError
 from rllib_ext.saved_policy import HEADER, PolicyHeader, read_checkpoint_policy
@@ -18,7 +19,7 @@ from rllib_ext.saved_policy import HEADER, PolicyHeader, read_checkpoint_policy
 FORMATS = ("torch", "onnx")
 
 
-def export_policy(checkpoint: Path, file_format: str, output: Path) -> None:
+def export_policy(checkpoint: Location | Path, file_format: str, output: Path) -> None:
     """Writes the policy of a checkpoint to one file, whole or not at all.
 
     Args:

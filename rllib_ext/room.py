@@ -13,6 +13,9 @@ from ray import tune
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.util.placement_group import placement_group_table
 
+from distributed.storage import Location
+from rllib_ext.placement import LEARNER, ROLES
+
 Resources = Mapping[str, float]
 
 PENDING_S = 60.0  # after which a run that waits says why
@@ -63,6 +66,23 @@ class RoomWatch(tune.Callback):
             and _counted(group["bundles"].values()) == own
             for group in placement_group_table().values()
         )
+
+
+def warn_if_not_shared(folder: Location, placement: str) -> None:
+    """Says so where a run's folder may be on the disk of one node while others write to it too.
+
+    This process, the trial's driver and the learner do.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if not folder.is_local or len(nodes) == 1:
+        return
+    learners = [node["NodeID"] for node in nodes if LEARNER in node["Resources"]]
+    if placement == ROLES and learners == [ray.get_runtime_context().get_node_id()]:
+        return  # they are all here
+    _say(
+        f"{folder} must be on a disk that all {len(nodes)} nodes share; with none, give --output a "
+        "URI like s3://bucket/run."
+    )
 
 
 def alive_nodes() -> list[Resources]:

@@ -6,17 +6,16 @@ import io
 import json
 import math
 import os
-import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from pyarrow import fs
 
 from distributed.offline_data import LOG_FOLDER
-from distributed.storage import write_file
+from distributed.storage import Location
 from rllib_ext.checkpoint_files import checkpoint_fault, read_task_file
 from rllib_ext.errors import UserError
 from rllib_ext.ray_session import first_line
@@ -34,48 +33,57 @@ RETURN_COLUMN = "evaluation/env_runners/episode_return_mean"
 TRAINING_RETURN_COLUMN = "env_runners/episode_return_mean"
 
 
-def refuse_used_folder(folder: Path) -> None:
+def refuse_used_folder(folder: Location) -> None:
     """Refuses an output folder that already holds something.
 
     Raises:
         UserError: it is a file, not empty, or cannot be made.
     """
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"The output folder {folder} already holds a run: name another --output.")
-    if folder.exists() and not folder.is_dir():
+    if not folder.is_local and "/" not in folder.path:
+        raise UserError(f"The output {folder} is a whole bucket: name a folder in it.")
+    if folder.is_file():
         raise UserError(f"The output folder {folder} is a file: name another --output.")
-    parent = next(path for path in folder.resolve().parents if path.exists())
+    if folder.is_dir() and folder.names():
+        raise UserError(f"The output folder {folder} already holds a run: name another --output.")
+    if not folder.is_local:
+        return
+    parent = next(path for path in Path(folder.path).parents if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise UserError(f"The output folder {folder} cannot be made: {parent} is not writable.")
 
 
-def keep_checkpoint(folder: Path, newest: Path) -> Path:
+def keep_checkpoint(folder: Location, newest: Location) -> Location:
     """Puts the newest checkpoint at `checkpoint/`, as hard links where the disk allows it."""
     target = folder / CHECKPOINT_FOLDER
+    if not folder.is_local:  # there a folder is whole once it has its task.json
+        target.remove()
+        newest.copy(target)
+        return target
     partial = folder / f".{CHECKPOINT_FOLDER}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(newest, partial, copy_function=_link_or_copy)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    partial.remove()
+    newest.copy(partial)
+    target.remove()
+    partial.move(target)
     return target
 
 
-def task_of(checkpoint: Path) -> dict[str, Any]:
+def task_of(checkpoint: Location | Path) -> dict[str, Any]:
     """What the `task.json` of a whole checkpoint says."""
-    return read_task_file(fs.LocalFileSystem(), checkpoint.as_posix())
+    checkpoint = Location.of(checkpoint)
+    return read_task_file(checkpoint.filesystem, checkpoint.path)
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
+def newest_checkpoint(folder: Location) -> Location | None:
     """The whole checkpoint of the latest iteration in a run's folder; None if there is none."""
     whole = [
-        (task_of(path)["training_iteration"], path)
-        for path in (folder / CHECKPOINT_FOLDER, *folder.glob(CHECKPOINTS))
+        (task_of(path)["training_iteration"], path.last, path)
+        for path in (folder / CHECKPOINT_FOLDER, *_matching(folder, CHECKPOINTS))
         if is_whole_checkpoint(path)
     ]
-    return max(whole)[1] if whole else None
+    return max(whole)[2] if whole else None
 
 
-def prepare_resume(folder: Path) -> Path:
+def prepare_resume(folder: Location) -> Location:
     """Makes a run's folder ready to go on, and returns the checkpoint to go on from.
 
     That is put at `checkpoint/`. All others go, half-written ones too: Tune will number its own
@@ -91,21 +99,23 @@ def prepare_resume(folder: Path) -> Path:
         )
     kept = folder / CHECKPOINT_FOLDER
     if newest != kept:
-        shutil.rmtree(kept, ignore_errors=True)
-        newest.rename(kept)
-    for path in folder.glob(CHECKPOINTS):
-        shutil.rmtree(path)
-    for pattern in TUNE_STATE:
-        for path in folder.glob(pattern):
-            path.unlink()
+        kept.remove()
+        newest.move(kept)
+    for pattern in (CHECKPOINTS, *TUNE_STATE):
+        for path in _matching(folder, pattern):
+            path.remove()
     part = len(_parts(folder, PROGRESS_FILE))
     for name in (PROGRESS_FILE, RESULT_FILE):
         if (folder / name).is_file():
-            (folder / name).rename(folder / _part_name(name, part))
+            (folder / name).move(folder / _part_name(name, part))
     return kept
 
 
-def join_curves(folder: Path) -> None:
+def _matching(folder: Location, pattern: str) -> list[Location]:
+    return [folder / name for name in folder.names() if fnmatch(name, pattern)]
+
+
+def join_curves(folder: Location) -> None:
     """Puts `progress.csv` and `result.json` of a resumed run together, once it has ended.
 
     Iterations that were made again after a checkpoint count once, as made last.
@@ -113,19 +123,19 @@ def join_curves(folder: Path) -> None:
     progress = read_progress(folder)
     if progress.empty:
         return
-    _replace(folder / PROGRESS_FILE, progress.to_csv(index=False))
+    (folder / PROGRESS_FILE).write(progress.to_csv(index=False).encode())
     lines = []
     for file in (*_parts(folder, RESULT_FILE), folder / RESULT_FILE):
         lines += _whole_lines(file).splitlines()
     iterations = pd.Series([json.loads(line)[ITERATION_COLUMN] for line in lines])
     kept = [f"{line}\n" for line, final in zip(lines, _final(iterations), strict=True) if final]
-    _replace(folder / RESULT_FILE, "".join(kept))
+    (folder / RESULT_FILE).write("".join(kept).encode())
     for name in (PROGRESS_FILE, RESULT_FILE):
         for file in _parts(folder, name):
-            file.unlink()
+            file.remove()
 
 
-def read_progress(folder: Path) -> pd.DataFrame:
+def read_progress(folder: Location) -> pd.DataFrame:
     """The rows of a run's `progress.csv`, one an iteration, whether or not it goes on.
 
     Iterations that were made again after a checkpoint count once, as made last.
@@ -151,9 +161,9 @@ def read_progress(folder: Path) -> pd.DataFrame:
     return progress[_final(progress[ITERATION_COLUMN])]
 
 
-def _whole_lines(file: Path) -> str:
+def _whole_lines(file: Location) -> str:
     """A file's text without its last line where that is torn, as a killed run leaves it."""
-    text = file.read_text() if file.is_file() else ""
+    text = file.read().decode() if file.is_file() else ""
     return text[: text.rfind("\n") + 1]
 
 
@@ -163,9 +173,9 @@ def _final(iterations: pd.Series) -> pd.Series:
     return iterations < later
 
 
-def _parts(folder: Path, name: str) -> list[Path]:
+def _parts(folder: Location, name: str) -> list[Location]:
     """The files of earlier parts of a run, in their order."""
-    parts: list[Path] = []
+    parts: list[Location] = []
     while (folder / _part_name(name, len(parts))).is_file():
         parts.append(folder / _part_name(name, len(parts)))
     return parts
@@ -176,40 +186,37 @@ def _part_name(name: str, part: int) -> str:
     return f"{stem}.part-{part}.{suffix}"
 
 
-def _replace(file: Path, content: str) -> None:
-    write_file(fs.LocalFileSystem(), file.as_posix(), content.encode())
-
-
-def is_whole_checkpoint(folder: Path) -> bool:
+def is_whole_checkpoint(folder: Location | Path) -> bool:
     """Whether a folder is a checkpoint of which nothing is missing; see `checkpoint_fault`.
 
     Tune copies checkpoints file by file to their final names and deletes old ones so: a folder that
     a killed run left may be either half there or half gone.
     """
-    local = fs.LocalFileSystem()
-    return folder.is_dir() and checkpoint_fault(local, folder.resolve().as_posix()) is None
+    folder = Location.of(folder)
+    return folder.is_dir() and checkpoint_fault(folder.filesystem, folder.path) is None
 
 
-def remove_if_nothing_came(folder: Path) -> bool:
+def remove_if_nothing_came(folder: Location) -> bool:
     """Removes a run's folder that has neither a result nor logged transitions; whether it did."""
     if any((folder / name).exists() for name in (CHECKPOINT_FOLDER, PROGRESS_FILE, LOG_FOLDER)):
         return False
-    shutil.rmtree(folder, ignore_errors=True)
+    folder.remove()
     return True
 
 
-def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+def write_summary(folder: Location, summary: dict[str, Any]) -> None:
     """Writes `summary.json`; what could not be measured, NaN, becomes null."""
     plain = {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in summary.items()
     }
-    (folder / SUMMARY_FILE).write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n")
+    content = json.dumps(plain, indent=2, allow_nan=False) + "\n"
+    (folder / SUMMARY_FILE).write(content.encode())
 
 
-def draw_learning_curve(folder: Path, title: str) -> None:
+def draw_learning_curve(folder: Location, title: str) -> None:
     """Draws evaluation and training returns over real steps from `progress.csv`."""
-    progress = pd.read_csv(folder / PROGRESS_FILE)
+    progress = _progress(folder)
     figure = matplotlib.figure.Figure(figsize=(7, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -223,16 +230,16 @@ def draw_learning_curve(folder: Path, title: str) -> None:
     axes.set(xlabel="real environment steps", ylabel="episode return", title=title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(folder / CURVE_FILE, dpi=150)
+    _save(figure, folder / CURVE_FILE)
 
 
-def draw_bound(folder: Path, title: str) -> bool:
+def draw_bound(folder: Location, title: str) -> bool:
     """Draws the estimate of the bound and the log return from `progress.csv`, with intervals.
 
     Returns:
         Whether there was anything to draw.
     """
-    progress = pd.read_csv(folder / PROGRESS_FILE)
+    progress = _progress(folder)
     if "bound/estimate" not in progress or progress["bound/estimate"].isna().all():
         return False
     rows = progress.dropna(subset=["bound/estimate"])
@@ -249,12 +256,15 @@ def draw_bound(folder: Path, title: str) -> bool:
     axes.set(xlabel="real environment steps", ylabel="nats", title=title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(folder / BOUND_FILE, dpi=150)
+    _save(figure, folder / BOUND_FILE)
     return True
 
 
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+def _progress(folder: Location) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO((folder / PROGRESS_FILE).read()))
+
+
+def _save(figure: matplotlib.figure.Figure, file: Location) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=150)
+    file.write(picture.getvalue())

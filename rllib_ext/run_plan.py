@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 import typer
-from pyarrow import fs
 
 from distributed.offline_data import LOG_FOLDER, OfflineData
-from distributed.storage import write_file
+from distributed.storage import Location
 from rllib_ext.config import OWN_NAMES, SETTING_NAMES, MnMConfig, unknown_setting
 from rllib_ext.environments import probe_spaces, task_spaces
 from rllib_ext.errors import UserError
@@ -85,14 +83,13 @@ class RunPlan:
         """For displays and figures."""
         return f"{self.algo} on {self.env}, seed {self.seed}"
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Location) -> None:
         """Writes `run.json`, whole or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
         content = json.dumps(asdict(self), indent=1) + "\n"
-        write_file(fs.LocalFileSystem(), (folder / PLAN_FILE).as_posix(), content.encode())
+        (folder / PLAN_FILE).write(content.encode())
 
     @staticmethod
-    def load(folder: Path) -> RunPlan:
+    def load(folder: Location) -> RunPlan:
         """What `save` wrote.
 
         Raises:
@@ -100,7 +97,7 @@ class RunPlan:
         """
         file = folder / PLAN_FILE
         try:
-            table = json.loads(file.read_text())
+            table = json.loads(file.read())
             return RunPlan(**{name: table[name] for name in table if name in NAMES})
         except FileNotFoundError as error:
             raise UserError(f"{folder} is not a run's folder: it has no {PLAN_FILE}.") from error
@@ -121,7 +118,7 @@ class RunPlan:
                 )
         return replace(self, **given)
 
-    def config(self, folder: Path) -> MnMConfig:
+    def config(self, folder: Location) -> MnMConfig:
         """The config, checked down to the environment's spaces and the offline data's columns.
 
         Args:
@@ -158,8 +155,8 @@ class RunPlan:
                 .offline_data(
                     input_=self.offline_data,
                     offline_updates=self.offline_updates,
-                    output=folder / LOG_FOLDER if self.log_transitions else None,
-                    output_run=folder.resolve().name,
+                    output=(folder / LOG_FOLDER).full_name if self.log_transitions else None,
+                    output_run=folder.last,
                 )
             )
             place(config, self.placement)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from distributed.storage import Location
 from mnm import Settings, TaskSpaces
 from mnm.classifier import TransitionClassifier
 from mnm.dynamics import DynamicsEnsemble
@@ -44,7 +45,7 @@ class SavedModel:
     classifier: TransitionClassifier | None
 
 
-def load_model(checkpoint: Path) -> SavedModel | None:
+def load_model(checkpoint: Location | Path) -> SavedModel | None:
     """The model of a checkpoint; None where the algorithm has none.
 
     Raises:

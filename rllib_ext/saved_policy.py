@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from pyarrow import fs
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from distributed.collector import Policy
+from distributed.storage import Location
 from mnm.policy import NumpyPolicy
 from rllib_ext.checkpoint_files import AGENT_FILE, LEARNER_FOLDER, TASK_FILE, read_task_file
 from rllib_ext.errors import UserError
@@ -73,29 +75,33 @@ class SavedPolicy:
     act: Policy
 
 
-def load_policy(source: Path) -> SavedPolicy:
+def load_policy(source: Location | Path) -> SavedPolicy:
     """The policy of a checkpoint folder or of a file that `mnm export` wrote.
 
     Raises:
         UserError: it is neither, it is damaged, or a package that it needs is missing.
     """
+    source = Location.of(source)
     if source.is_dir():
         header, weights = read_checkpoint_policy(source)
         return SavedPolicy(header, _numpy_policy(weights))
     if not source.is_file():
         raise UserError(f"There is no checkpoint folder or exported policy {source}.")
-    with source.open("rb") as file:
-        start = file.read(9)
+    content = source.read()
     # A safetensors file begins with the length of its JSON header in eight bytes.
-    return _load_safetensors(source) if start[8:] == b"{" else _load_onnx(source)
+    is_safetensors = content[8:9] == b"{"
+    return (_load_safetensors if is_safetensors else _load_onnx)(source, content)
 
 
-def read_checkpoint_policy(checkpoint: Path) -> tuple[PolicyHeader, dict[str, Tensor]]:
+def read_checkpoint_policy(
+    checkpoint: Location | Path,
+) -> tuple[PolicyHeader, dict[str, Tensor]]:
     """Header and weights of a checkpoint's policy, from `task.json` and `agent.pt` alone.
 
     Raises:
         UserError: the folder is no checkpoint, or not a whole one.
     """
+    checkpoint = Location.of(checkpoint)
     task, agent = read_task(checkpoint), read_agent(checkpoint)
     try:
         weights = weights_of(agent, "policy")
@@ -114,18 +120,19 @@ def read_checkpoint_policy(checkpoint: Path) -> tuple[PolicyHeader, dict[str, Te
     return header, weights
 
 
-def read_agent(checkpoint: Path) -> dict[str, Any]:
+def read_agent(checkpoint: Location | Path) -> dict[str, Any]:
     """What `Agent.state_dict` returned, from a checkpoint's `agent.pt`.
 
     Raises:
         UserError: it is missing or damaged.
     """
+    checkpoint = Location.of(checkpoint)
     file = checkpoint / LEARNER_FOLDER / AGENT_FILE
     if not file.is_file():
         name = f"{LEARNER_FOLDER}/{AGENT_FILE}"
         raise UserError(f"The checkpoint {checkpoint} is not whole: {name} is missing.")
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(file.read()), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file may raise
         raise _damaged(checkpoint, error) from error
 
@@ -140,12 +147,13 @@ def weights_of(agent: Mapping[str, Any], network: str) -> dict[str, Tensor]:
     }
 
 
-def read_task(checkpoint: Path) -> dict[str, Any]:
+def read_task(checkpoint: Location | Path) -> dict[str, Any]:
     """The task that a checkpoint was made on: its "env", "env_config" and "algo".
 
     Raises:
         UserError: the folder is missing, no checkpoint, or not a whole one.
     """
+    checkpoint = Location.of(checkpoint)
     if not checkpoint.is_dir():
         raise UserError(f"There is no checkpoint folder {checkpoint}.")
     inner = checkpoint / "checkpoint"
@@ -154,38 +162,40 @@ def read_task(checkpoint: Path) -> dict[str, Any]:
             raise UserError(f"{checkpoint} is a run's folder: name {inner}.")
         raise UserError(f"{checkpoint} is not a checkpoint of mnm: it has no {TASK_FILE}.")
     try:
-        return read_task_file(fs.LocalFileSystem(), checkpoint.resolve().as_posix())
+        return read_task_file(checkpoint.filesystem, checkpoint.path)
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def _load_safetensors(file: Path) -> SavedPolicy:
+def _load_safetensors(source: Location, content: bytes) -> SavedPolicy:
     try:
-        with safe_open(file, "np") as tensors:
+        # Only of a file does the package give the metadata.
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            tensors = safe_open(file.name, "np")
             header = PolicyHeader.from_json(tensors.metadata()[HEADER])
             weights = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
         return SavedPolicy(header, NumpyPolicy(weights))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise _not_exported(file) from error
+        raise _not_exported(source) from error
 
 
-def _load_onnx(file: Path) -> SavedPolicy:
+def _load_onnx(source: Location, content: bytes) -> SavedPolicy:
     try:
         import onnxruntime
     except ImportError as error:
         raise UserError(
-            f"{file} is no checkpoint and no safetensors file; to evaluate a policy exported as "
+            f"{source} is no checkpoint and no safetensors file; to evaluate a policy exported as "
             "ONNX, install onnxruntime: pip install 'mnm-rl[onnx]'."
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(
-            file.read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         header = PolicyHeader.from_json(session.get_modelmeta().custom_metadata_map[HEADER])
     except Exception as error:  # onnxruntime's own exceptions have no common base
-        raise _not_exported(file) from error
+        raise _not_exported(source) from error
 
     def act(observations: np.ndarray, generator: np.random.Generator | None) -> np.ndarray:
         return session.run(None, {"observations": observations.astype(np.float32)})[0]
@@ -193,16 +203,16 @@ def _load_onnx(file: Path) -> SavedPolicy:
     return SavedPolicy(header, act)
 
 
-def _damaged(checkpoint: Path, error: Exception) -> UserError:
+def _damaged(checkpoint: Location, error: Exception) -> UserError:
     return UserError(
         f"The checkpoint {checkpoint} is damaged: its networks cannot be read "
         f"({first_line(error)})."
     )
 
 
-def _not_exported(file: Path) -> UserError:
+def _not_exported(source: Location) -> UserError:
     return UserError(
-        f"{file} is no policy: name a checkpoint folder or a file that mnm export wrote."
+        f"{source} is no policy: name a checkpoint folder or a file that mnm export wrote."
     )
 
 

@@ -15,6 +15,7 @@ import ray
 import typer
 from rich.console import Console
 
+from distributed.storage import Location
 from mnm import ALGORITHMS, Settings
 from rllib_ext.algorithm import MnM
 from rllib_ext.dry_run import placement_report
@@ -23,10 +24,11 @@ from rllib_ext.given_settings import parse_assignments, read_settings_file
 from rllib_ext.grafana_connection import URL_VARIABLE
 from rllib_ext.health import Health
 from rllib_ext.interruption import Interruption
+from rllib_ext.located import located
 from rllib_ext.placement import kinds_of_actors
 from rllib_ext.progress import JsonLines, ProgressDisplay, write_json_line
 from rllib_ext.ray_session import ray_session
-from rllib_ext.room import RoomWatch
+from rllib_ext.room import RoomWatch, warn_if_not_shared
 from rllib_ext.run_annotations import run_annotations
 from rllib_ext.run_folder import (
     BOUND_FILE,
@@ -102,14 +104,19 @@ def train(
         typer.Option("--set", metavar="NAME=VALUE", help="One setting; may be repeated."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="The run's folder, new or empty. Default: under runs/.")
-    ] = None,
-    resume: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with the run in this folder, as it was started; its steps, actors, GPUs "
-            "and return to stop at may be given anew.",
+            help="The run's folder, new or empty: a path, or a URI like s3://bucket/run. Default: "
+            "under runs/.",
+        ),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with the run in this folder or URI, as it was started; its steps, actors, "
+            "GPUs, placement and return to stop at may be given anew.",
         ),
     ] = None,
     evaluation_interval: Annotated[
@@ -200,17 +207,18 @@ def train(
         raise UserError(f"--trace {trace}: its folder does not exist; make it first.")
     resume_from = None
     if resume is not None:
-        plan, folder = resumed_plan(resume, given), resume
+        folder = located(resume)
+        plan = resumed_plan(folder, given)
         run_config = plan.config(folder)
         if not dry_run:
-            resume_from = prepare_resume(folder.resolve())
+            resume_from = prepare_resume(folder)
     else:
         plan = new_plan(context.params)
         if output is None:
             now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
             task = plan.env.replace("/", "_").replace(":", "_")
-            output = Path("runs") / f"{task}-{plan.algo}-seed{seed}-{now}"
-        folder = output
+            output = f"runs/{task}-{plan.algo}-seed{seed}-{now}"
+        folder = located(output)
         refuse_used_folder(folder)
         run_config = plan.config(folder)
     request = MnM.default_resource_request(run_config)
@@ -222,7 +230,7 @@ def train(
         raise typer.Exit(int(not fits))
     trackers = [
         *tracking_callbacks(plan.wandb, plan.mlflow),
-        *run_annotations(grafana_url, "grafana_url" in given, folder.resolve().name, plan.title),
+        *run_annotations(grafana_url, "grafana_url" in given, folder.last, plan.title),
     ]
     health = Health(run_config)
     display = ProgressDisplay(plan.title, plan.steps, health, run_config.resolved_max_weight_lag())
@@ -234,9 +242,10 @@ def train(
         ray_session(request),
     ):
         interruption.begin()
+        warn_if_not_shared(folder, plan.placement)
         plan.save(folder)
         try:
-            summary = run(plan, run_config, folder.resolve(), callbacks, resume_from)
+            summary = run(plan, run_config, folder, callbacks, resume_from)
         finally:
             display.stop()
         if trace is not None:
@@ -316,7 +325,7 @@ def new_plan(options: dict[str, Any]) -> RunPlan:
     )
 
 
-def resumed_plan(folder: Path, given: dict[str, Any]) -> RunPlan:
+def resumed_plan(folder: Location, given: dict[str, Any]) -> RunPlan:
     """The plan of the run in `folder`, with the options that were given anew.
 
     Raises:
@@ -325,24 +334,24 @@ def resumed_plan(folder: Path, given: dict[str, Any]) -> RunPlan:
     given = {name: value for name, value in given.items() if name not in OPTIONS_OF_NO_RUN}
     plan = RunPlan.load(folder).resumed(given)
     summary = folder / SUMMARY_FILE
-    if summary.is_file() and json.loads(summary.read_text())["env_steps"] >= plan.steps:
+    if summary.is_file() and json.loads(summary.read())["env_steps"] >= plan.steps:
         raise UserError(
             f"The run in {folder} has made its {plan.steps} steps: give --steps more to go on."
         )
     return plan
 
 
-def leave(folder: Path) -> None:
+def leave(folder: Location) -> None:
     """For a run that does not end in time: keeps the newest checkpoint there is, and says so."""
-    newest = newest_checkpoint(folder.resolve())
-    if newest is not None:
+    newest = newest_checkpoint(folder)
+    if newest is not None and folder.is_local:  # a bucket is too slow now, and --resume finds it
         keep_checkpoint(folder, newest)
     print(stopped_message(folder), file=sys.stderr, flush=True)
 
 
-def stopped_message(folder: Path) -> str:
+def stopped_message(folder: Location) -> str:
     """What was saved of a run that a signal ended, and how to go on; of nothing no folder stays."""
-    newest = newest_checkpoint(folder.resolve())
+    newest = newest_checkpoint(folder)
     if newest is None:
         if remove_if_nothing_came(folder):
             return "mnm: stopped before the first result; nothing is kept"

@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from ray import tune
 
 from distributed.stop_request import is_stop_asked
+from distributed.storage import Location
 from distributed.vector_env import EnvironmentFailed
 from rllib_ext.algorithm import MnM
 from rllib_ext.config import MnMConfig
@@ -35,9 +37,11 @@ from rllib_ext.run_plan import FINAL_EPISODES, RunPlan
 EVALUATIONS_TO_STOP = 2  # in a row, at the stop return or above
 CHECKPOINTS = 20  # of a whole run, at least one an iteration in a short one
 CHECKPOINTS_KEPT = 2
+SYNC_PERIOD_S = 20  # between two looks of Tune whether there are new results to store
 MOST_FAILURES = 3  # of a run, each resumed from the last checkpoint
 # Of the environment and its data: shown as one sentence.
 USERS_ERRORS = (ValueError, EnvironmentFailed)
+NOT_SHARED = "Unable to set up cluster storage"  # what Tune raises where it misses its marker file
 TRIAL_FOLDER = "."  # a run is one trial: its files lie in the run's folder itself
 FINAL_SEED = 1_000_000  # of the final evaluation's environment, apart from those of training
 
@@ -76,11 +80,11 @@ class Recovery(tune.Callback):
     """Says when a run goes on from its last checkpoint; bad data are not tried over and over."""
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """After a failure that Tune makes good; the environment's own errors come again."""
+        """After a failure that Tune makes good; some come again, as the environment's own."""
         file = trial.pickled_error_file
         error = pickle.loads(Path(file).read_bytes()) if file else RuntimeError("its actor died")
         cause = root_cause(error)
-        if isinstance(cause, USERS_ERRORS):
+        if isinstance(cause, USERS_ERRORS) or NOT_SHARED in str(cause):
             trial.max_failures = 0
             return
         failures = trial.run_metadata.num_failures
@@ -95,16 +99,16 @@ class Recovery(tune.Callback):
 def run(
     plan: RunPlan,
     config: MnMConfig,
-    folder: Path,
+    folder: Location,
     callbacks: list[tune.Callback],
-    resume_from: Path | None = None,
+    resume_from: Location | None = None,
 ) -> dict[str, Any] | None:
     """Runs one trial in `folder` and returns its summary; None where it was asked to stop.
 
     Args:
         plan: of the run.
         config: of the plan.
-        folder: absolute path of the run's folder.
+        folder: of the run.
         callbacks: of Tune.
         resume_from: checkpoint to go on from; None: a new run.
 
@@ -121,14 +125,15 @@ def run(
     ratio = settings.updates_to_data_ratio or 1.0
     iterations = int((plan.steps + plan.offline_updates / ratio) // plan.evaluation_interval)
     if resume_from is not None:
-        config.callbacks(on_algorithm_init=partial(restore, resume_from.as_posix()))
+        config.callbacks(on_algorithm_init=partial(restore, resume_from))
     tuner = tune.Tuner(
         MnM,
         param_space=config,
         tune_config=tune.TuneConfig(trial_dirname_creator=lambda trial: TRIAL_FOLDER),
         run_config=tune.RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
+            name=folder.last,
+            storage_path=folder.parent.full_name,
+            sync_config=tune.SyncConfig(sync_period=SYNC_PERIOD_S),
             stop=ReturnStopper(plan),
             callbacks=[*callbacks, Recovery()],
             failure_config=tune.FailureConfig(max_failures=MOST_FAILURES),
@@ -143,7 +148,8 @@ def run(
     result = tuner.fit()[0]
     checkpoint = resume_from
     if result.checkpoint is not None:
-        checkpoint = keep_checkpoint(folder, Path(result.checkpoint.path))
+        saved = Location(folder.filesystem, result.checkpoint.path, result.checkpoint.path)
+        checkpoint = keep_checkpoint(folder, saved)
     join_curves(folder)
     if result.error is not None:
         cause = root_cause(result.error)
@@ -151,6 +157,11 @@ def run(
             remove_if_nothing_came(folder)
         if isinstance(cause, USERS_ERRORS):
             raise UserError(first_line(cause)) from result.error
+        if NOT_SHARED in str(cause):
+            raise UserError(
+                f"The run's folder {folder} is not on a disk that all nodes share: give --output "
+                "one that is, or a URI like s3://bucket/run."
+            ) from result.error
         raise result.error
     draw_learning_curve(folder, plan.title)
     draw_bound(folder, plan.title)
@@ -181,8 +192,15 @@ def run(
     return summary
 
 
-def restore(checkpoint: str, algorithm: MnM, **info: Any) -> None:
+def restore(checkpoint: Location, algorithm: MnM, **info: Any) -> None:
     """Has a new algorithm go on from a checkpoint; for RLlib's callback `on_algorithm_init`."""
-    algorithm.restore_from_path(checkpoint)
     # RLlib restores the iteration, and Tune the time, but Tune knows nothing of this checkpoint.
-    algorithm._time_total = task_of(Path(checkpoint))["time_total_s"]
+    time_total_s = task_of(checkpoint)["time_total_s"]
+    if checkpoint.is_local:
+        algorithm.restore_from_path(checkpoint.path)
+    else:  # RLlib's learner on another node knows of no bucket
+        with tempfile.TemporaryDirectory() as folder:
+            here = Location.of(Path(folder) / "checkpoint")
+            checkpoint.copy(here)
+            algorithm.restore_from_path(here.path)
+    algorithm._time_total = time_total_s

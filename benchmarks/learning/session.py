@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.learning.experiments import Run
 from benchmarks.learning.tables import VERSION_FILE, version
+from distributed.storage import Location
 from rllib_ext.algorithm import MnM
 from rllib_ext.errors import UserError
 from rllib_ext.interruption import Interruption
@@ -23,7 +24,9 @@ def is_done(run: Run, root: Path) -> bool:
     """Whether a run has ended, by its steps or because it met its return."""
     folder = run.folder(root)
     # The summary is written at the end; a plan of fewer steps was another experiment's length.
-    return (folder / SUMMARY_FILE).is_file() and RunPlan.load(folder).steps >= run.plan.steps
+    return (folder / SUMMARY_FILE).is_file() and RunPlan.load(
+        Location.of(folder)
+    ).steps >= run.plan.steps
 
 
 def make(runs: Sequence[Run], root: Path, after: Callable[[Run], None]) -> bool:
@@ -43,9 +46,9 @@ def make(runs: Sequence[Run], root: Path, after: Callable[[Run], None]) -> bool:
     if not waiting:
         return True
     folder = waiting[0].folder(root)
-    request = MnM.default_resource_request(waiting[0].plan.config(folder))
+    request = MnM.default_resource_request(waiting[0].plan.config(Location.of(folder)))
     with (
-        Interruption(lambda: leave(folder)) as interruption,
+        Interruption(lambda: leave(Location.of(folder))) as interruption,
         ray_session(request),
     ):
         interruption.begin()
@@ -64,18 +67,18 @@ def make(runs: Sequence[Run], root: Path, after: Callable[[Run], None]) -> bool:
 def _make_one(run: Run, folder: Path) -> dict[str, object] | None:
     """One run from where its folder has it; None where a signal stopped it."""
     title = f"{run.experiment}: {run.plan.title} ({run.variant})"
-    resume_from = None
-    if newest_checkpoint(folder) is not None:
-        RunPlan.load(folder).resumed({"steps": run.plan.steps})
-        resume_from = prepare_resume(folder)
+    resume_from, place = None, Location.of(folder)
+    if newest_checkpoint(place) is not None:
+        RunPlan.load(place).resumed({"steps": run.plan.steps})
+        resume_from = prepare_resume(place)
         print(f"{title}: goes on", flush=True)
     else:
         print(f"{title}: begins", flush=True)
-    run.plan.save(folder)
+    run.plan.save(place)
     (folder / VERSION_FILE).write_text(version())
     (folder / SUMMARY_FILE).unlink(missing_ok=True)
     try:
-        summary = tune_run(run.plan, run.plan.config(folder), folder, [], resume_from)
+        summary = tune_run(run.plan, run.plan.config(place), place, [], resume_from)
     except UserError as error:
         raise UserError(f"{title}: {error}") from error
     if summary is not None:

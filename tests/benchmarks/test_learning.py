@@ -12,6 +12,7 @@ import pytest
 from benchmarks.learning import page, session, tables
 from benchmarks.learning.experiments import EXPERIMENTS, Experiment, runs_of
 from benchmarks.learning.summary import groups
+from distributed.storage import Location
 from rllib_ext.run_folder import RESULT_FILE, SUMMARY_FILE
 
 QUESTION = "Does it?"
@@ -80,7 +81,7 @@ def test_a_run_is_done_when_it_ended_at_the_plans_length(
 ) -> None:
     (run,) = runs_of("small", seeds=(0,), only="/sac/")
     assert not session.is_done(run, tmp_path)
-    run.plan.save(run.folder(tmp_path))
+    run.plan.save(Location.of(run.folder(tmp_path)))
     assert not session.is_done(run, tmp_path)
     (run.folder(tmp_path) / SUMMARY_FILE).write_text("{}")
     assert session.is_done(run, tmp_path)
@@ -92,7 +93,7 @@ def test_a_run_is_done_when_it_ended_at_the_plans_length(
 def test_done_runs_are_not_made_again(small: Experiment, tmp_path: Path) -> None:
     runs = runs_of("small", seeds=(0,))
     for run in runs:
-        run.plan.save(run.folder(tmp_path))
+        run.plan.save(Location.of(run.folder(tmp_path)))
         (run.folder(tmp_path) / SUMMARY_FILE).write_text("{}")
     assert session.make(runs, tmp_path, lambda run: pytest.fail("made again"))
 

@@ -111,7 +111,7 @@ class JobServer:
             "type": "SUBMISSION",
             "submission_id": JOB,
             "status": self.status,
-            "entrypoint": self.submitted["entrypoint"],
+            "entrypoint": self.submitted.get("entrypoint", ""),
             "message": self.message if over else None,
             "driver_exit_code": self.exit_code if over else None,
         }

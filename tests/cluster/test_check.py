@@ -86,11 +86,33 @@ WRONG: dict[str, tuple[str, Change, str]] = {
         lambda c: c["available_node_types"]["collectors"].update(max_workers=0),
         r"no CPU node has the resource 'collector'",
     ),
+    "no node for rollout workers": (
+        AWS,
+        lambda c: c["available_node_types"]["rollout_workers"].update(max_workers=0),
+        r"no node has the resource 'rollout_worker'",
+    ),
+    "no node for rollout workers, local": (
+        LOCAL,
+        replace(WORKER, "rollout_worker", "other"),
+        r"no node has the resource 'rollout_worker'",
+    ),
+    "no pod for rollout workers": (
+        KUBERAY,
+        lambda c: cluster(c)["workerGroupSpecs"][1]["rayStartParams"].update(
+            resources='"{\\"collector\\": 8}"'
+        ),
+        r"no group has the resource 'rollout_worker'",
+    ),
     "no GPU, local": (LOCAL, replace(HEAD, "--num-gpus=1", ""), r"learner's node has no GPU"),
     "no token": (
         AWS,
         lambda c: c["file_mounts"].pop("~/.ray/auth_token"),
         r"file_mounts: no token reaches the nodes",
+    ),
+    "one worker too few": (
+        LOCAL,
+        replace(HEAD, "RAY_enable_autoscaler_v2=0 ", ""),
+        r"head_start_ray_commands: the newer autoscaler .* RAY_enable_autoscaler_v2=0",
     ),
     "no token, local": (
         LOCAL,

@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 
+from distributed.storage import Location
 from rllib_ext.checkpoint_files import AGENT_FILE, LEARNER_FOLDER
 from rllib_ext.run_folder import RETURN_COLUMN, STEPS_COLUMN, is_whole_checkpoint, task_of
 from rllib_ext.run_plan import RunPlan
@@ -156,7 +157,8 @@ def test_what_is_no_run_cannot_be_resumed(mnm: Mnm, tmp_path: Path) -> None:
 
 
 def test_options_that_make_it_another_run_are_refused(mnm: Mnm, tiny: Path, tmp_path: Path) -> None:
-    RunPlan(LINE, "mnm", {}, steps=100, num_env_runners=0, num_rollout_workers=0).save(tmp_path)
+    plan = RunPlan(LINE, "mnm", {}, steps=100, num_env_runners=0, num_rollout_workers=0)
+    plan.save(Location.of(tmp_path))
     for words in (("--seed", 3), ("--set", "gamma=0.5"), ("--config", tiny), ("--output", "new")):
         done = mnm("train", "--resume", tmp_path, *words)
         assert_one_sentence(done)

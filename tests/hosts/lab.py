@@ -242,10 +242,10 @@ def processes_in(namespaces: set[str]) -> list[Path]:
     return found
 
 
-def wait_for(found: Callable[[], Any], what: str, patience: float = PATIENCE_S) -> Any:
-    """Waits, within reason, for something that is true."""
-    deadline = time.monotonic() + patience
+def wait_for(found: Callable[[], Any], what: str, pause: float = 0.1) -> Any:
+    """Waits, within reason, for something that is true; `pause` seconds between two looks."""
+    deadline = time.monotonic() + PATIENCE_S
     while not (value := found()):
         assert time.monotonic() < deadline, f"Waited in vain until {what}."
-        time.sleep(0.1)
+        time.sleep(pause)
     return value

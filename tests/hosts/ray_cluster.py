@@ -17,11 +17,9 @@ from tests.hosts.lab import DISK, ROOT, Desk, Host, wait_for
 SHIPPED = ROOT / "cluster" / "local.yaml"
 FILE = DISK / "local.yaml"
 API = "http://127.0.0.1:8265"
-# A silent host counts as dead after twenty seconds instead of a minute, and is looked after then.
-SOONER = (
-    "RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=3000 "
-    "AUTOSCALER_HEARTBEAT_TIMEOUT_S=15"
-)
+# A silent host counts as dead after half a minute at most instead of a whole one.
+SOONER = "RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=4000"
+PAUSE_S = 1.0  # between two questions
 SMALL = "--num-cpus=2 --object-store-memory=100000000"
 ASK = """
 import sys, urllib.request
@@ -31,7 +29,7 @@ print(urllib.request.urlopen(request, timeout=30).read().decode())
 """
 
 
-def test_file(hosts: list[Host]) -> str:
+def filled_in(hosts: list[Host]) -> str:
     """The shipped file with these addresses, root as user, small nodes and quick health checks.
 
     What it installs by pip is there already: the hosts have no way out to the network.
@@ -43,7 +41,7 @@ def test_file(hosts: list[Host]) -> str:
     (place,) = (i for i, line in enumerate(config["setup_commands"]) if "-m venv" in line)
     config["setup_commands"][place] = f"ln -sfn {sys.prefix} ~/mnm-venv"
     (place,) = (i for i, line in enumerate(config["setup_commands"]) if "pip install" in line)
-    config["setup_commands"][place] = "~/mnm-venv/bin/python -c 'import ray, torch'"
+    config["setup_commands"][place] = "test -x ~/mnm-venv/bin/ray"
     for role in ("head", "worker"):
         commands = config[f"{role}_start_ray_commands"]
         commands[-1] = f"{commands[-1]} {SMALL}"
@@ -64,7 +62,7 @@ class Cluster:
     def __init__(self, desk: Desk, hosts: list[Host]) -> None:
         self.desk, self.hosts = desk, hosts
         self.head, *self.workers = hosts
-        desk.path(FILE).write_text(test_file(hosts))
+        desk.path(FILE).write_text(filled_in(hosts))
         self.token_file = desk.home / ".ray" / "auth_token"
 
     def up(self) -> str:
@@ -89,7 +87,7 @@ class Cluster:
         with self.desk.path(DISK / "tunnel.log").open("w") as log:
             process = self.desk.start("ray", "dashboard", FILE, stdout=log, stderr=log)
         try:
-            wait_for(lambda: self.ask("api/version", must=False), "the tunnel is there")
+            wait_for(lambda: self.ask("api/version", must=False), "the tunnel is there", PAUSE_S)
             yield
         finally:
             process.kill()
@@ -131,5 +129,7 @@ class Cluster:
         """Until the nodes that live are those of these hosts."""
         wanted = sorted(host.address for host in hosts)
         return wait_for(
-            lambda: nodes if sorted((nodes := self.nodes()).values()) == wanted else None, what
+            lambda: nodes if sorted((nodes := self.nodes()).values()) == wanted else None,
+            what,
+            PAUSE_S,
         )

@@ -43,10 +43,19 @@ def missing() -> list[str]:
 
 
 def install() -> None:
-    """Installs what is missing, without starting any service."""
+    """Installs what is missing.
+
+    Raises:
+        SystemExit: apt-get could not.
+    """
     packages = missing()
     if not packages:
         return
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    print(f"Installing Debian's {', '.join(packages)}")
     for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-        subprocess.run(["apt-get", "--quiet", *words], check=True, env=environment)
+        done = subprocess.run(
+            ["apt-get", "--quiet", *words], capture_output=True, text=True, env=environment
+        )
+        if done.returncode:
+            raise SystemExit(f"apt-get {words[0]} failed: {done.stderr.strip()}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from distributed.storage import Location
 from rllib_ext.run_folder import ITERATION_COLUMN, RETURN_COLUMN, STEPS_COLUMN, write_summary
 from rllib_ext.run_plan import RunPlan
 from tests.rllib_ext.small_checkpoints import write_checkpoint
@@ -38,7 +39,7 @@ def write_run(
     evaluation on. The learner spent 3 of 4 seconds on updates and waited for the other one.
     """
     whole = RunPlan(**{**PLAN, **plan})
-    whole.save(folder)
+    whole.save(Location.of(folder))
     interval, count = whole.evaluation_interval, len(returns)
     columns: dict[str, Any] = {
         STEPS_COLUMN: [float(interval * (i + 1)) for i in range(count)],
@@ -57,7 +58,7 @@ def write_run(
         pd.DataFrame(columns).to_csv(folder / "progress.csv", index=False)
     if finished:
         summary = {"env_steps": interval * count, "evaluation_return_mean": returns[-1] + 0.5}
-        write_summary(folder, summary)
+        write_summary(Location.of(folder), summary)
     if checkpoint:
         task, _, env = whole.env.partition(":")
         assert task == "tests.line_tasks"

@@ -156,7 +156,7 @@ BAD: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
     "no data": (lambda _: None, {"data": ["/no/such/data"]}, "no offline data at /no/such/data"),
     "no checkpoint": (lambda _: None, {"checkpoint": Path("/no")}, "no checkpoint folder /no"),
     "no networks": (lambda folder: (folder / AGENT).unlink(), {}, "is not whole: .*agent.pt"),
-    "cut networks": (lambda folder: cut(folder / AGENT), {}, "its model cannot be read"),
+    "cut networks": (lambda folder: cut(folder / AGENT), {}, "its networks cannot be read"),
     "other content": (
         lambda folder: torch.save({"networks": {}}, folder / AGENT),
         {},

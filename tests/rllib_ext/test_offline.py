@@ -258,7 +258,7 @@ def test_rows_of_a_log_are_read_back_by_the_next_run(tmp_path: Path) -> None:
         ({"input_": ["a"], "offline_updates": -1}, "offline_updates=-1 is not valid"),
         ({"input_": ["a"], "offline_updates": 1.5}, r"offline_updates=1.5 is not valid"),
         ({"input_": ""}, r"input_=\[''\] is not valid"),
-        ({"output": "s3://bucket/log"}, "output='s3://bucket/log' is not valid"),
+        ({"output": 5}, "output=5 is not valid"),
         ({"output_max_rows_per_file": 0}, "output_max_rows_per_file=0 is not valid"),
     ],
 )

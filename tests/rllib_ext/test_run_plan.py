@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from distributed.storage import Location
 from rllib_ext.config import MnMConfig
 from rllib_ext.errors import UserError
 from rllib_ext.run_plan import PLAN_FILE, RESUMABLE, RunPlan
 from tests.rllib_ext.small_configs import LINE, TINY
+
+at = Location.of
 
 
 def plan(**changes: Any) -> RunPlan:
@@ -30,7 +33,7 @@ def plan(**changes: Any) -> RunPlan:
 
 
 def config_of(**changes: Any) -> MnMConfig:
-    return plan(**changes).config(Path("run"))
+    return plan(**changes).config(at("run"))
 
 
 def test_the_learner_is_an_actor_by_default_and_in_the_driver_without_any() -> None:
@@ -41,7 +44,7 @@ def test_the_learner_is_an_actor_by_default_and_in_the_driver_without_any() -> N
 
 
 def test_a_config_has_what_was_asked_for(tmp_path: Path) -> None:
-    config = plan(algo="mbpo", log_transitions=True).config(tmp_path / "run-1")
+    config = plan(algo="mbpo", log_transitions=True).config(at(tmp_path / "run-1"))
     assert config.settings().algo == "mbpo"
     assert config.settings().hidden_sizes == (16, 16)
     assert (config.num_env_runners, config.num_rollout_workers, config.seed) == (2, 1, 5)
@@ -77,31 +80,31 @@ def test_an_unknown_setting_is_named_with_its_neighbours() -> None:
 
 def test_a_saved_plan_comes_back_and_makes_the_same_config(tmp_path: Path) -> None:
     saved = plan(stop_return=9.5, wandb="project")
-    saved.save(tmp_path / "run")
-    loaded = RunPlan.load(tmp_path / "run")
+    saved.save(at(tmp_path / "run"))
+    loaded = RunPlan.load(at(tmp_path / "run"))
     assert loaded == RunPlan(**json.loads((tmp_path / "run" / PLAN_FILE).read_text()))
     assert (loaded.stop_return, loaded.wandb, loaded.steps) == (9.5, "project", 100)
-    assert loaded.config(tmp_path).settings() == saved.config(tmp_path).settings()
+    assert loaded.config(at(tmp_path)).settings() == saved.config(at(tmp_path)).settings()
 
 
 def test_a_plan_of_a_later_version_leaves_out_what_is_unknown(tmp_path: Path) -> None:
-    plan().save(tmp_path)
+    plan().save(at(tmp_path))
     table = json.loads((tmp_path / PLAN_FILE).read_text())
     (tmp_path / PLAN_FILE).write_text(json.dumps({**table, "colour": "red"}))
-    assert RunPlan.load(tmp_path).steps == 100
+    assert RunPlan.load(at(tmp_path)).steps == 100
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"env": "Line-v0"}'])
 def test_a_damaged_plan_gets_one_sentence(tmp_path: Path, content: str) -> None:
     (tmp_path / PLAN_FILE).write_text(content)
     with pytest.raises(UserError, match=r"run\.json cannot be read: .*\.$") as caught:
-        RunPlan.load(tmp_path)
+        RunPlan.load(at(tmp_path))
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_a_plan_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not a run's folder: it has no run\.json"):
-        RunPlan.load(tmp_path)
+        RunPlan.load(at(tmp_path))
 
 
 def test_steps_actors_and_the_stop_may_change_on_resuming() -> None:

@@ -1,0 +1,89 @@
+"""Tests of places on a disk and in a bucket: the same calls do the same on both."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from distributed.storage import Location
+from tests.s3_server import S3Server
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[S3Server]:
+    with S3Server() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(params=["path", "file", "s3", "s3 with a query"])
+def folder(request: pytest.FixtureRequest, bucket: S3Server, tmp_path: Path) -> Location:
+    name = request.node.name
+    endpoint = bucket.address.removeprefix("http://")
+    places = {
+        "path": str(tmp_path / "run"),
+        "file": f"file://{tmp_path}/run",
+        "s3": f"s3://bucket/{tmp_path.name}/run",
+        "s3 with a query": f"s3://bucket/{tmp_path.name}/{len(name)}/run?scheme=http"
+        f"&endpoint_override={endpoint}&region=us-east-1",
+    }
+    return Location.of(places[request.param])
+
+
+def test_what_is_written_is_there_and_what_is_removed_is_not(folder: Location) -> None:
+    assert not folder.exists()
+    (folder / "run.json").write(b"{}")
+    (folder / "deep" / "er" / "part").write(b"rows")
+    assert folder.is_dir()
+    assert (folder / "run.json").is_file()
+    assert folder.names() == ["deep", "run.json"]
+    assert (folder / "deep" / "er" / "part").read() == b"rows"
+    (folder / "run.json").write(b"other")
+    assert (folder / "run.json").read() == b"other"
+    (folder / "run.json").remove()
+    (folder / "nothing").remove()
+    assert folder.names() == ["deep"]
+    folder.remove()
+    assert not folder.exists()
+
+
+def test_folders_and_files_are_moved_and_copied(folder: Location, tmp_path: Path) -> None:
+    (folder / "old" / "inner" / "part").write(b"rows")
+    (folder / "file").write(b"1")
+    (folder / "old").move(folder / "new")
+    (folder / "file").move(folder / "other")
+    (folder / "new").copy(folder / "twin")
+    assert folder.names() == ["new", "other", "twin"]
+    assert (folder / "twin" / "inner" / "part").read() == b"rows"
+    (folder / "new").copy(Location.of(tmp_path / "here"))
+    assert (tmp_path / "here" / "inner" / "part").read_bytes() == b"rows"
+
+
+def test_names_can_be_used_again_and_sent_to_other_processes(folder: Location) -> None:
+    (folder / "a" / "b").write(b"1")
+    again = Location.of((folder / "a").name)
+    assert again.names() == ["b"]
+    assert again.last == "a"
+    assert again.parent.path == folder.path
+    assert Location.of(again.parent.name).names() == ["a"]
+    assert pickle.loads(pickle.dumps(again)).names() == ["b"]
+
+
+def test_a_key_in_a_uri_is_not_shown() -> None:
+    location = Location.of("s3://key:secret@bucket/run?region=us-east-1")
+    assert str(location / "run.json") == "s3://bucket/run/run.json?region=us-east-1"
+
+
+def test_a_relative_path_is_shown_as_it_was_given() -> None:
+    location = Location.of("runs/a")
+    assert str(location / "b") == "runs/a/b"
+    assert location.path == (Path.cwd() / "runs/a").as_posix()
+
+
+def test_an_unknown_kind_of_uri_is_refused() -> None:
+    with pytest.raises(ValueError, match="Unrecognized filesystem"):
+        Location.of("nowhere://bucket/run")
