@@ -133,7 +133,7 @@ def _row(group: Group, experiment: Experiment) -> str:
 def _whole_row(group: Group, experiment: Experiment) -> str:
     each = ", ".join(_steps(steps) for steps in group.reached)
     steps = f"{_steps(_median(group.reached))} ({each})" if experiment.threshold is not None else ""
-    gap = group.last_mean("bound_estimate") - group.last_mean("bound_log_return")
+    gap = group.last_median("bound_estimate") - group.last_median("bound_log_return")
     runs = f"{len(group.returns)}" + ("" if group.finished else f", to {group.last_step:,} steps")
     figures = (
         runs,
@@ -141,7 +141,7 @@ def _whole_row(group: Group, experiment: Experiment) -> str:
         steps,
         _return(group),
         f"{np.median(group.wall_seconds):.0f}",
-        _number(group.last_mean("classifier_accuracy"), ".2f"),
+        _number(group.last_median("classifier_accuracy"), ".2f"),
         _number(gap, "+.3g"),
     )
     return " | ".join(figures)
@@ -180,7 +180,7 @@ def draw(experiment: Experiment, found: Sequence[Group], file: Path) -> None:
         for group in (group for group in found if group.env == env):
             curve = group.mean_curve(experiment.evaluation_interval)
             color = COLORS[group.algo]
-            label = f"{_label(group)}, {len(group.returns)} seeds"
+            label = f"{_label(group)}: {len(group.returns)} run(s)"
             axes.plot(curve["steps"], curve["iqm"], color=color, label=label)
             axes.fill_between(
                 curve["steps"], curve["low"], curve["high"], color=color, alpha=0.2, linewidth=0

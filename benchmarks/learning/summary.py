@@ -81,9 +81,9 @@ class Group:
         ]
         return aggregate(curves, interval)
 
-    def last_mean(self, column: str) -> float:
-        """Mean over the runs of a figure at their last evaluation."""
-        return float(self.table.groupby("seed")[column].last().mean())
+    def last_median(self, column: str) -> float:
+        """Median over the runs of a figure at their last evaluation."""
+        return float(self.table.groupby("seed")[column].last().median())
 
     def correlation(self, column: str) -> float:
         """Spearman's rank correlation of a figure with the return, mean over the runs."""
