@@ -17,7 +17,7 @@ OUTPUT = runs/$(ENV)-$(ALGO)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-faults test-system lint type format bench bench-quick learn clean
+.PHONY: help install train test test-faults test-cluster test-system lint type format docs images bench bench-quick learn clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,9 @@ test: install ## run the tests
 test-faults: install ## kill every kind of actor in every phase of a run, and a soak of random kills
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
 
+test-cluster: install ## start a cluster on hosts made of namespaces, and cut them from it (as root)
+	@$(BIN)/python -m pytest tests/hosts -x $(ARGS)
+
 # Programs that the system tests run, and the Debian packages that they are in.
 SYSTEM_PROGRAMS = prometheus promtool chromium node npm
 SYSTEM_PACKAGES = prometheus chromium nodejs npm
@@ -72,6 +75,15 @@ format: install ## format the code and mend what ruff can mend safely
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
+docs: install ## build the documentation site into site/ (open site/index.html)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Built: site/index.html"
+
+images: install ## draw docs/images/terminal.svg anew from a run on ENV (a few minutes)
+	@run='$(OUTPUT)'; $(BIN)/mnm train --env '$(ENV)' --algo '$(ALGO)' --steps '$(STEPS)' --seed '$(SEED)' \
+		$(if $(STOP_RETURN),--stop-return '$(STOP_RETURN)') --output "$$run" && \
+		$(BIN)/python docs/terminal_image.py "$$run" docs/images/terminal.svg
+
 bench: install ## measure speed against peers; writes benchmarks/results/latest.json
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
 
@@ -85,5 +97,5 @@ learn-%: install
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.learning '$*' $(ARGS)
 
 clean: ## remove .venv, caches and build leftovers; runs/ stays
-	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,7 +28,7 @@ from mnm import Transitions
 from rllib_ext.config import ROUNDS_OF_LAG
 from rllib_ext.sample_metrics import SampleMetrics
 
-COUNTS = (8, 32, 64, 128, 256, 512)
+COUNTS = (8, 32, 128, 256, 512)
 PROCESSES = 4  # that the collectors are packed in
 REQUESTS_PER_S = 40.0  # of all collectors together: what then grows, grows with their number
 STEPS = 10  # of a request
@@ -66,14 +66,15 @@ class WaitingCollector:
 
 
 class PackedCollectors:
-    """Many collectors in one process.
+    """Many collectors in one process."""
 
-    Args:
-        delays: seconds of each one's first request.
-        request_s: seconds of every other request.
-    """
+    def begin(self, delays: list[float], request_s: float) -> None:
+        """Has as many of them as there are delays, and forgets those before.
 
-    def __init__(self, delays: list[float], request_s: float) -> None:
+        Args:
+            delays: seconds of each one's first request.
+            request_s: seconds of every other request.
+        """
         self._collectors = [WaitingCollector(delay, request_s) for delay in delays]
 
     async def apply(self, place: int, func: Callable[..., Any], arguments: dict[str, Any]) -> Any:
@@ -142,21 +143,9 @@ def transitions(rows: int) -> Transitions:
     )
 
 
-def packed(count: int, requests_per_s: float) -> list[PackedHandle]:
-    """Handles of that many collectors; their answers come evenly spread over time."""
-    actor = ray.remote(num_cpus=0, max_concurrency=2 * count + 2)(PackedCollectors)
-    request_s = count / requests_per_s
-    handles: list[PackedHandle] = []
-    for first in range(PROCESSES):
-        delays = [(index + 1) / requests_per_s for index in range(first, count, PROCESSES)]
-        process = actor.remote(delays, request_s)
-        handles += [PackedHandle(process, place) for place in range(len(delays))]
-    return handles
-
-
-def live(count: int, requests_per_s: float) -> Live:
-    """sac with tiny networks and hardly an update, whose collectors are packed ones."""
-    live = Live(
+def live() -> Live:
+    """sac with tiny networks and hardly an update, and one collector that is then not used."""
+    return Live(
         live_config(
             ENV,
             Actors(collectors=1, learner=True),
@@ -167,14 +156,28 @@ def live(count: int, requests_per_s: float) -> Live:
             batch_size=16,
             updates_to_data_ratio=0.01,
             num_random_steps=0,
-            max_weight_lag=max(250, ROUNDS_OF_LAG * STEPS * count),
+            max_weight_lag=ROUNDS_OF_LAG * STEPS * COUNTS[-1],
         )
     )
-    # Nothing was asked of the one real collector yet.
-    live.algorithm.coordinator.collectors = FaultTolerantActorManager(
-        packed(count, requests_per_s), max_remote_requests_in_flight_per_actor=2, init_id=1
+
+
+def collect_by(live: Live, processes: list[Any], count: int, requests_per_s: float) -> None:
+    """Has the algorithm collect by that many collectors, packed in these processes.
+
+    Their answers come evenly spread over time.
+    """
+    handles = []
+    for first, process in enumerate(processes):
+        numbers = range(first, count, len(processes))
+        delays = [(number + 1) / requests_per_s for number in numbers]
+        ray.get(process.begin.remote(delays, count / requests_per_s))
+        handles += [PackedHandle(process, place) for place in range(len(delays))]
+    algorithm = live.algorithm
+    algorithm.env_runner_group._worker_manager = FaultTolerantActorManager(
+        handles, max_remote_requests_in_flight_per_actor=2, init_id=1
     )
-    return live
+    del algorithm.coordinator  # is made anew, with these collectors
+    algorithm.coordinator.start()
 
 
 @dataclass(frozen=True)
@@ -206,15 +209,6 @@ def cost(live: Live, seconds: float) -> Cost:
     )
 
 
-def costs(count: int, requests_per_s: float, seconds: float, repeats: int) -> list[Cost]:
-    """Of several windows of one algorithm, after a first that is not counted."""
-    algorithm = live(count, requests_per_s)
-    algorithm.train_steps(ITERATION)
-    figures = [cost(algorithm, seconds) for _ in range(repeats)]
-    algorithm.stop()
-    return figures
-
-
 def request_row(name: str, figures: list[Cost], part: str) -> Row:
     """Of a part's processor time a request."""
     return summarise(
@@ -226,13 +220,22 @@ def request_row(name: str, figures: list[Cost], part: str) -> Row:
 
 def rows(quick: bool) -> list[Row]:
     """The driver's processor time by the number of collectors."""
-    seconds, repeats = (1.0, 3) if quick else (2.5, REPEATS)
+    seconds, repeats = (1.0, 3) if quick else (2.0, REPEATS)
     counts = COUNTS[: 1 if quick else None]
     results = []
     with local_ray(num_cpus=4):
         register_env(ENV, make_waiting)  # in this Ray
+        algorithm = live()
+        actor = ray.remote(num_cpus=0, max_concurrency=8 * COUNTS[-1])(PackedCollectors)
+        processes = [actor.remote() for _ in range(PROCESSES)]
+
+        def costs(count: int, requests_per_s: float) -> list[Cost]:
+            collect_by(algorithm, processes, count, requests_per_s)
+            algorithm.train_steps(ITERATION)
+            return [cost(algorithm, seconds) for _ in range(repeats)]
+
         for count in counts:
-            figures = costs(count, REQUESTS_PER_S, seconds, repeats)
+            figures = costs(count, REQUESTS_PER_S)
             name = f"driver: {count} collectors, {REQUESTS_PER_S:.0f} requests/s"
             results.append(request_row(name, figures, DRIVER))
             results.append(
@@ -244,8 +247,11 @@ def rows(quick: bool) -> list[Row]:
             )
             if count in (counts[0], counts[-1]):
                 results += [request_row(name, figures, part) for part in (PYTHON, LEARNER, RAYLET)]
-        figures = costs(counts[-1], math.inf, seconds, repeats)
-        name = f"driver: {counts[-1]} collectors, answered at once"
-        results.append(summarise(name, "requests/s", [figure.requests_per_s for figure in figures]))
-        results += [request_row(name, figures, part) for part in (DRIVER, PYTHON, LEARNER)]
+        for count in sorted({counts[0], counts[-1]}):
+            figures = costs(count, math.inf)
+            name = f"driver: {count} collectors, answered at once"
+            results.append(
+                summarise(name, "requests/s", [figure.requests_per_s for figure in figures])
+            )
+            results += [request_row(name, figures, part) for part in (DRIVER, PYTHON, LEARNER)]
     return results

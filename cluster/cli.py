@@ -15,6 +15,7 @@ from mnm.tabular.commands import figures
 from rllib_ext.errors import UserError
 from rllib_ext.evaluate_command import evaluate
 from rllib_ext.export_command import export
+from rllib_ext.inspect_command import inspect
 from rllib_ext.report_command import report
 from rllib_ext.train_command import train
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, report, export, figures, submit):
+for command in (train, evaluate, report, inspect, export, figures, submit):
     app.command()(command)
 app.add_typer(cluster_app)
 app.add_typer(dashboard_app)

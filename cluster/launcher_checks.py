@@ -250,6 +250,11 @@ def _local_problems(full: dict[str, Any], head: RayStart, worker: RayStart) -> I
             yield f"provider.worker_ips: {address} stands there twice"
         if address == provider.get("head_ip"):
             yield f"provider.worker_ips: {address} is the head already"
+    if head.environment.get("RAY_enable_autoscaler_v2") != "0":
+        yield (
+            "head_start_ray_commands: the newer autoscaler counts the head as a worker and starts "
+            "one too few; set RAY_enable_autoscaler_v2=0 before `ray start`"
+        )
     for place, start in (("head", head), ("worker", worker)):
         if LEARNER in start.resources and start.options.get("num-gpus", "0") == "0":
             yield f"{place}_start_ray_commands: the learner's node has no GPU; add --num-gpus=1"

@@ -76,6 +76,7 @@ class OfflineData:
         self.warnings: list[str] = []
         self._sources: list[Source] = []
         self._problems: list[str] = []
+        self._numbers: dict[tuple[str, int], int] = {}
         for path in paths:
             if is_minari(path):
                 self._add(path, partial(MinariSource, path, spaces))
@@ -114,7 +115,7 @@ class OfflineData:
 
     def batches(self) -> Iterator[Transitions]:
         """All rows; the episodes are numbered from -1 down, so that no run's own is among them."""
-        numbers: dict[tuple[str, int], int] = {}
+        numbers = self._numbers
         for source in self._sources:
             for batch in source.batches():
                 distinct, positions = np.unique(batch.episode_ids, return_inverse=True)
@@ -126,6 +127,10 @@ class OfflineData:
                     dtype=np.int64,
                 )[positions]
                 yield batch
+
+    def origin(self, episode: int) -> tuple[str, int]:
+        """Folder or data set of an episode of `batches`, and its number there."""
+        return list(self._numbers)[-1 - episode]
 
     def _add(self, name: str, open_source: Callable[[], Source]) -> None:
         try:

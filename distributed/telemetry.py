@@ -301,8 +301,8 @@ def _machine() -> Iterable[Metric]:
     yield Metric(
         "mnm_worker_transitions",
         "transitions",
-        "that this collector or rollout worker has handed over, since this process started; "
-        'worker "0" is the collector in the driver\'s own process',
+        "that this collector or rollout worker has handed over since the driver's process began; "
+        "collector 0 steps in that process itself",
         {"collector": COLLECTOR, "rollout_worker": ROLLOUT_WORKER},
         per_worker=True,
     )

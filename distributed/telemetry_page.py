@@ -35,11 +35,13 @@ without Grafana; leave it out of `rule_files` where Grafana alerts.
 - Take rates with `clamp_min(deriv(ray_mnm_env_steps[1m]), 0)`, not with `rate()`: a run that goes
   on from a checkpoint takes its totals back, which `rate()` would read as a counter that began
   again at zero.
-- For some seconds after a restart a run has two series, of the old process and of the new: `max
-  by (run) (...)` joins them.
+- For some seconds after a restart a run has two series, of the old process and of the new:
+  `max by (run) (...)` joins them.
 - A metric that the algorithm does not have, or that has no value yet, has no series: those of the
   model before its first fit, those of the classifier with `sac` and `mbpo`, those of an
   evaluation before the first one.
+- Ray exports more by itself: `ray_node_gpus_utilization`, `ray_node_gram_used`,
+  `ray_node_mem_used` and others for every node, the rollout workers' GPUs among them.
 """
 
 

@@ -49,8 +49,8 @@ TUNE_PREFIX = "__"  # of what Tune adds for itself to the dict of a trial
 class MnMConfig(OfflineDataConfig, ElasticConfig):
     """Configures MnM, MnM-approx, MBPO or SAC, one learner with four settings.
 
-    .. code-block:: python
-
+    Example:
+        ```python
         config = (
             MnMConfig()
             .environment("Hopper-v5")
@@ -59,6 +59,7 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         )
         algo = config.build_algo()
         print(algo.train()["env_runners"]["episode_return_mean"])
+        ```
 
     Every setting of `training` that is left alone takes the preset of its algorithm
     (`mnm.Settings.preset`). `settings()` gives the resolved ones. For the values tuned to a task

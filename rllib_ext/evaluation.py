@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
+from ctypes.util import find_library
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import imageio.v2 as imageio
 import numpy as np
 from ray.rllib.env.env_context import EnvContext
 
 from distributed.collector import ActionMode, Collected, Collector, Policy
 from distributed.storage import Location
+from distributed.vector_env import LeanSyncVectorEnv
 from rllib_ext.config import MnMConfig
-from rllib_ext.environments import make_flat_env, make_vector_env, task_spaces
+from rllib_ext.environments import make_vector_env, task_spaces
 from rllib_ext.errors import UserError
+from rllib_ext.ray_session import first_line
 from rllib_ext.saved_policy import PolicyHeader, SavedPolicy, load_policy
 
 
@@ -60,6 +66,8 @@ def evaluate_policy(
         UserError: the policy or the environment does not serve, or no film can be made.
     """
     saved = load_policy(source)
+    if video is not None:
+        _choose_renderer()
     config, context = _task(saved.header, env)
     collected = play_episodes(saved, episodes, seed, "deterministic", env, str(source))
     if video is not None:
@@ -122,6 +130,18 @@ def _task(header: PolicyHeader, env: str | None) -> tuple[MnMConfig, EnvContext]
     return config, EnvContext(config.env_config, worker_index=0)
 
 
+def _choose_renderer() -> None:
+    """Where there is no screen, has MuJoCo draw by a library that is there; a user's choice stays.
+
+    MuJoCo reads it once, as it is imported with the first of its environments.
+    """
+    if sys.platform != "linux" or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
+        return
+    for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
+        if find_library(library):
+            os.environ.setdefault("MUJOCO_GL", name)
+
+
 def _film(config: MnMConfig, context: EnvContext, policy: Policy, seed: int, video: Path) -> None:
     """Writes the first episode as a film."""
     try:
@@ -130,28 +150,43 @@ def _film(config: MnMConfig, context: EnvContext, policy: Policy, seed: int, vid
             frames, rate = _frames(config, context, policy, seed)
         # Pillow, which writes GIF, takes milliseconds a frame; ffmpeg takes frames a second.
         timing: dict[str, Any] = (
-            {"duration": 1000 / rate} if video.suffix == ".gif" else {"fps": rate}
+            {"duration": 1000 / rate}
+            if video.suffix == ".gif"
+            else {"fps": rate, "macro_block_size": 2}  # else it is enlarged to multiples of 16
         )
         imageio.mimwrite(video, frames, **timing)
     except Exception as error:  # MuJoCo, its GL libraries and film writers have kinds of their own
         raise UserError(
-            f"No film could be written to {video}: {error} (without a screen MuJoCo needs "
-            "MUJOCO_GL=osmesa or egl and that library)."
+            f"No film could be written to {video}: {first_line(error)} (without a screen MuJoCo "
+            "draws by EGL or OSMesa: install libegl1 or libosmesa6, and set MUJOCO_GL to egl or "
+            "osmesa if it does not find it)."
         ) from error
 
 
 def _frames(
     config: MnMConfig, context: EnvContext, policy: Policy, seed: int
 ) -> tuple[list[Any], float]:
-    """Pictures of the first episode, and how many make a second."""
-    env = make_flat_env(config, EnvContext({**context, "render_mode": "rgb_array"}, 0))
-    observation, _ = env.reset(seed=seed)
-    frames: list[Any] = [env.render()]
-    ended = False
-    while not ended:
-        action = policy(np.asarray(observation, dtype=np.float32)[None], None)[0]
-        observation, _, terminated, truncated, _ = env.step(action)
-        frames.append(env.render())
-        ended = terminated or truncated
-    env.close()
-    return frames, env.metadata.get("render_fps", 30)
+    """Pictures of the first episode that an evaluation plays, and how many make a second."""
+    drawn = EnvContext({**context, "render_mode": "rgb_array"}, worker_index=0)
+    environment = make_vector_env(config, drawn)
+    assert isinstance(environment, LeanSyncVectorEnv)
+    camera = _Camera(environment.envs[0])
+    collector = Collector(environment, seed, observer=camera)
+    collector.policy = policy
+    collector.run_episodes(1, "deterministic")
+    environment.close()
+    return camera.frames, environment.envs[0].metadata.get("render_fps", 30)
+
+
+class _Camera:
+    """Takes a picture of the start and after each step; see `StepObserver`."""
+
+    def __init__(self, env: gym.Env) -> None:
+        self._env = env
+        self.frames: list[Any] = []
+
+    def on_reset(self, index: int, observation: np.ndarray) -> None:
+        self.frames.append(self._env.render())
+
+    def on_step(self, index: int, *step: Any) -> None:
+        self.frames.append(self._env.render())

@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray import tune
@@ -17,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rllib_ext.health import Health
-from rllib_ext.run_figures import RunFigures
+from rllib_ext.run_figures import COUNTS, RunFigures
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARKLINE_WIDTH = 40
@@ -31,21 +32,31 @@ class ProgressDisplay(tune.Callback):
         total_steps: real steps of the whole run.
         health: what is warned of, once when it begins.
         max_weight_lag: real steps; the limit that the lag is shown against.
+        clock: seconds, for the time that has passed.
     """
 
-    def __init__(self, title: str, total_steps: int, health: Health, max_weight_lag: int) -> None:
+    def __init__(
+        self,
+        title: str,
+        total_steps: int,
+        health: Health,
+        max_weight_lag: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.title = title
         self.total_steps = total_steps
         self.max_weight_lag = max_weight_lag
+        self.clock = clock
+        self.panel: RenderableType = ""
         self._health = health
         self._figures = RunFigures(total_steps)
         self._returns: list[float] = []
         self._console: Console | None = None
         self._live: Live | None = None
 
-    def setup(self, **info: Any) -> None:
-        """Starts the panel, on a terminal."""
-        self._console = Console()
+    def setup(self, console: Console | None = None, **info: Any) -> None:
+        """Starts the panel, on a terminal; without a console on that of standard output."""
+        self._console = console or Console()
         if not self._console.is_terminal:
             self._console.print(f"{self.title}: {self.total_steps} steps", highlight=False)
             return
@@ -55,12 +66,12 @@ class ProgressDisplay(tune.Callback):
             TaskProgressColumn(),
             TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
             TimeElapsedColumn(),
+            get_time=self.clock,
         )
         self._task = self._progress.add_task(self.title, total=self.total_steps)
         waiting = Text("starting; the first figures come with the first evaluation", style="dim")
-        self._live = Live(
-            Group(self._progress, waiting), console=self._console, refresh_per_second=4
-        )
+        self.panel = Group(self._progress, waiting)
+        self._live = Live(self.panel, console=self._console, refresh_per_second=4)
         self._live.start()
 
     def on_trial_result(
@@ -75,7 +86,8 @@ class ProgressDisplay(tune.Callback):
             self._console.print(plain_line(figures), highlight=False, soft_wrap=True)
         else:
             self._progress.update(self._task, completed=figures["env_steps"])
-            self._live.update(Group(self._progress, self._table(figures)))
+            self.panel = Group(self._progress, self._table(figures))
+            self._live.update(self.panel)
         for warning in warned:
             text = f"warning: {warning}"
             self._console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
@@ -128,7 +140,7 @@ class JsonLines(tune.Callback):
         write_json_line(
             {
                 "type": "iteration",
-                **figures,
+                **{name: _whole(name, value) for name, value in figures.items()},
                 "faults": self._health.faults,
                 "warnings": [vars(warning) for warning in warned],
             }
@@ -205,6 +217,8 @@ def panel_rows(figures: dict[str, float], curve: str, max_weight_lag: int) -> di
         ),
         "time left": _minutes(figures["seconds_left"]),
     }
+    if not any(figures[name] > 0 for name in ("collectors", "rollout_workers", "worker_restarts")):
+        rows["actors"] = ""  # a run in one process has none
     return {name: value for name, value in rows.items() if value}
 
 
@@ -214,6 +228,10 @@ def sparkline(values: Sequence[float], width: int = SPARKLINE_WIDTH) -> str:
     low, high = min(shown), max(shown)
     scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
     return "".join(BLOCKS[round((value - low) * scale)] for value in shown)
+
+
+def _whole(name: str, value: float) -> float | int:
+    return int(value) if name in COUNTS and not math.isnan(value) else value
 
 
 def _minutes(seconds: float) -> str:

@@ -66,9 +66,11 @@ class Run:
 
     @property
     def digest(self) -> str:
-        """Of every setting that decides what is learned, defaults included."""
+        """Of every setting that is not the default, so that one added later changes none."""
         settings = Settings.preset(self.plan.algo, **self.plan.settings).to_dict()
-        told = json.dumps([settings, self.plan.evaluation_interval], sort_keys=True)
+        defaults = Settings().to_dict()
+        changed = {name: value for name, value in settings.items() if value != defaults[name]}
+        told = json.dumps([changed, self.plan.evaluation_interval], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()[:DIGEST_LENGTH]
 
     @property

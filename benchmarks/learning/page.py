@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import matplotlib.figure
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, Experiment
 from benchmarks.learning.summary import Group, groups
@@ -27,7 +26,7 @@ def write(tables: Path = TABLES, page: Path = PAGE) -> None:
     for name, experiment in EXPERIMENTS.items():
         found = groups(experiment, tables / f"{name}.csv")
         if found:
-            draw(name, experiment, found, page.parent / figure_name(name))
+            draw(experiment, found, page.parent / figure_name(name))
 
 
 def text(tables: Path = TABLES) -> str:
@@ -94,7 +93,7 @@ def recommended(found: Sequence[Group]) -> Group | None:
 
 
 def _section(name: str, experiment: Experiment, found: Sequence[Group]) -> list[str]:
-    lines = [f"## {', '.join(experiment.envs)}", "", experiment.question]
+    lines = [f"## {name}: {', '.join(experiment.envs)}", "", experiment.question]
     if experiment.threshold is not None:
         lines[-1] += (
             f" Solved: {experiment.threshold:g} or more, asked for within "
@@ -171,12 +170,11 @@ def _theory(found: dict[str, list[Group]]) -> list[str]:
     return [*lines, *rows] if rows else []
 
 
-def draw(name: str, experiment: Experiment, found: Sequence[Group], file: Path) -> None:
+def draw(experiment: Experiment, found: Sequence[Group], file: Path) -> None:
     """Draws interquartile means over real steps with their intervals, one panel a task."""
-    matplotlib.rcParams["svg.hashsalt"] = name  # the same figure, the same file
     envs = list(dict.fromkeys(group.env for group in found))
     figure = matplotlib.figure.Figure(figsize=(6.4 * len(envs), 3.8), layout="constrained")
-    FigureCanvasSVG(figure)
+    FigureCanvasAgg(figure)
     for place, env in enumerate(envs):
         axes = figure.add_subplot(1, len(envs), place + 1)
         for group in (group for group in found if group.env == env):
@@ -192,12 +190,12 @@ def draw(name: str, experiment: Experiment, found: Sequence[Group], file: Path) 
         axes.set(xlabel="real environment steps", ylabel="evaluation return", title=env)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    figure.savefig(file, metadata={"Date": None})
+    figure.savefig(file, dpi=110)
 
 
 def figure_name(name: str) -> str:
-    """File of an experiment's figure, beside the page."""
-    return f"results-{name}.svg"
+    """File of an experiment's figure, as the page names it."""
+    return f"images/results-{name}.png"
 
 
 def _label(group: Group) -> str:

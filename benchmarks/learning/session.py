@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.learning.experiments import Run
+from benchmarks.learning.tables import VERSION_FILE, version
 from distributed.storage import Location
 from rllib_ext.algorithm import MnM
 from rllib_ext.errors import UserError
@@ -74,6 +75,7 @@ def _make_one(run: Run, folder: Path) -> dict[str, object] | None:
     else:
         print(f"{title}: begins", flush=True)
     run.plan.save(place)
+    (folder / VERSION_FILE).write_text(version())
     (folder / SUMMARY_FILE).unlink(missing_ok=True)
     try:
         summary = tune_run(run.plan, run.plan.config(place), place, [], resume_from)

@@ -13,6 +13,7 @@ import pandas as pd
 from benchmarks.learning.experiments import Run
 from rllib_ext.run_folder import RESULT_FILE
 
+VERSION_FILE = "version.txt"  # of a run: the code that began it, or went on with it last
 TABLES = Path(__file__).parent.parent / "results" / "learning"
 KEY = ["env", "algo", "variant", "seed"]
 # Column of the table: where it stands in a line of Tune's result.json.
@@ -48,7 +49,7 @@ def version() -> str:
     return f"{metadata.version('mnm-rl')}-{commit}"
 
 
-def rows_of(run: Run, root: Path, version: str) -> pd.DataFrame:
+def rows_of(run: Run, root: Path) -> pd.DataFrame:
     """The evaluations that a run's folder holds so far, without those that were made again."""
     file = run.folder(root) / RESULT_FILE
     text = file.read_text() if file.is_file() else ""
@@ -69,13 +70,15 @@ def rows_of(run: Run, root: Path, version: str) -> pd.DataFrame:
     own = (run.experiment, plan.env, plan.algo, run.variant, plan.seed)
     for place, (column, value) in enumerate(zip(["experiment", *KEY], own, strict=True)):
         table.insert(place, column, value)
-    return table.assign(version=version, settings=run.digest)
+    file = run.folder(root) / VERSION_FILE
+    made_with = file.read_text() if file.is_file() else version()
+    return table.assign(version=made_with, settings=run.digest)
 
 
 def update(run: Run, root: Path, tables: Path = TABLES) -> Path:
     """Puts a run's evaluations into its experiment's table in place of those it had there."""
     file = tables / f"{run.experiment}.csv"
-    table = rows_of(run, root, version())
+    table = rows_of(run, root)
     if file.is_file():
         old = pd.read_csv(file)
         own = (old[KEY] == [run.plan.env, run.plan.algo, run.variant, run.plan.seed]).all(axis=1)

@@ -11,6 +11,7 @@ from grafana_foundation_sdk.models import dashboard as dashboard_models
 
 from cluster.grafana.names import FOLDER_UID, LEARNING_UID, MACHINE_UID, RULE_GROUP, RULE_PREFIX
 from distributed.telemetry import prometheus_name
+from rllib_ext.health import RULES
 
 SIGNS = {"gt": ">", "lt": "<"}
 LOOK_BACK_S = 600
@@ -58,6 +59,12 @@ def _over(function: str, metric: str, window: str) -> str:
     return f"max by (run) ({function}({prometheus_name(metric)}[{window}]))"
 
 
+def _advice(rule: str) -> str:
+    """What the terminal says to the same fault; limits are the same too."""
+    (advice,) = (one.advice for one in RULES if one.name == rule)
+    return f"Try: {advice}."
+
+
 ALERTS = (
     Alert(
         "no-env-steps",
@@ -92,25 +99,26 @@ ALERTS = (
         "Classifier saturated for 10 minutes",
         _newest("mnm_classifier_accuracy"),
         "gt",
-        0.99,
+        0.95,
         10,
         "The classifier of run {{ $labels.run }} tells nearly every imagined transition from a "
         "real one.",
-        "The model is far from real, and its reward is at its limits: fit the model longer or with "
-        "more members, shorten the rollouts, or smooth the classifier's labels.",
+        _advice("classifier saturated"),
         LEARNING_UID,
         "Accuracy",
     ),
     Alert(
         "classifier-at-chance",
         "Classifier at chance for 10 minutes",
-        f"abs({_newest('mnm_classifier_accuracy')} - 0.5)",
+        # With a small error of the model it is what is wanted: then 1 is added.
+        f"abs({_newest('mnm_classifier_accuracy')} - 0.5)"
+        f" + ({_newest('mnm_model_holdout_rmse')} <= bool 0.3)",
         "lt",
-        0.01,
+        0.05,
         10,
-        "The classifier of run {{ $labels.run }} does not tell real from imagined transitions.",
-        "With a small error of the model this is what is wanted; with a large one the classifier "
-        "does not learn: raise its learning rate or its steps.",
+        "The classifier of run {{ $labels.run }} does not tell real from imagined transitions, yet "
+        "the model's held-out error is above 0.3.",
+        _advice("classifier at chance"),
         LEARNING_UID,
         "Accuracy",
     ),
@@ -122,7 +130,7 @@ ALERTS = (
         0,
         0,
         "Losses, values or gradients of run {{ $labels.run }} came out infinite or NaN.",
-        "Stop the run and go on from a checkpoint before it, with smaller learning rates.",
+        _advice("not a number"),
         LEARNING_UID,
         "Figures that are no number",
     ),

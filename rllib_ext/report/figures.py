@@ -181,7 +181,9 @@ def _limits(real: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[float,
     """Of the vertical axis: a model that runs away must not flatten the real path."""
     bottom, top = float(real.min()), float(real.max())
     room = PATH_ROOM * max(top - bottom, 1e-3)
-    ends = max(float(np.min(low)), bottom - room), min(float(np.max(high)), top + room)
+    lowest = float(np.min(low)) if np.isfinite(low).all() else -math.inf
+    highest = float(np.max(high)) if np.isfinite(high).all() else math.inf
+    ends = max(lowest, bottom - room), min(highest, top + room)
     margin = 0.05 * (max(ends[1], top) - min(ends[0], bottom) + 1e-6)
     return min(ends[0], bottom) - margin, max(ends[1], top) + margin
 

@@ -109,6 +109,11 @@ WRONG: dict[str, tuple[str, Change, str]] = {
         lambda c: c["file_mounts"].pop("~/.ray/auth_token"),
         r"file_mounts: no token reaches the nodes",
     ),
+    "one worker too few": (
+        LOCAL,
+        replace(HEAD, "RAY_enable_autoscaler_v2=0 ", ""),
+        r"head_start_ray_commands: the newer autoscaler .* RAY_enable_autoscaler_v2=0",
+    ),
     "no token, local": (
         LOCAL,
         lambda c: c["file_mounts"].pop("~/.ray/auth_token"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,14 +118,25 @@ def test_a_runs_folder_points_to_its_checkpoint(tmp_path: Path) -> None:
         load_policy(tmp_path / "run")
 
 
-def test_a_film_shows_the_first_episode(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["film.gif", "film.mp4"])
+def test_a_film_shows_the_first_episode(tmp_path: Path, name: str) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", length=6, limit=100.0)
-    film = tmp_path / "film.gif"
+    film = tmp_path / name
     evaluate_policy(folder, 1, video=film)
     frames = imageio.mimread(film)
-    assert len(frames) == 7
+    assert len(frames) == 7  # the start, and what follows each of six steps
     assert frames[0].shape[:2] == (16, 32)
     assert any((frame != frames[0]).any() for frame in frames)
+
+
+def test_the_film_is_of_the_first_episode_that_counts(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", length=100, start=1.0)
+    lengths = []
+    for seed in range(4):
+        film = tmp_path / f"{seed}.gif"
+        lengths.append(evaluate_policy(folder, 1, seed, video=film).length_mean)
+        assert len(imageio.mimread(film)) == lengths[-1] + 1
+    assert len(set(lengths)) > 1  # they depend on the start
 
 
 @pytest.mark.parametrize("name", ["film.nonsense", "no/such/folder/film.gif"])
@@ -133,6 +146,34 @@ def test_a_film_that_cannot_be_written_gets_one_sentence(checkpoint: Path, name:
         evaluate_policy(checkpoint, 1, video=video)
     assert "\n" not in str(caught.value)
     assert not video.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems draw without a screen")
+@pytest.mark.parametrize(
+    ("screen", "chosen", "found", "drawn_by"),
+    [
+        (None, None, "OSMesa", "osmesa"),
+        (None, None, "EGL OSMesa", "egl"),
+        (None, None, "", None),
+        (None, "osmesa", "EGL", "osmesa"),
+        (":0", None, "EGL", None),
+    ],
+)
+def test_without_a_screen_mujoco_draws_by_what_is_there(
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    screen: str | None,
+    chosen: str | None,
+    found: str,
+    drawn_by: str | None,
+) -> None:
+    for name, value in (("DISPLAY", screen), ("WAYLAND_DISPLAY", None), ("MUJOCO_GL", chosen)):
+        monkeypatch.setenv(name, value or "")
+        if value is None:
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("rllib_ext.evaluation.find_library", lambda name: name in found.split())
+    evaluate_policy(checkpoint, 1, video=checkpoint / "film.gif")
+    assert os.environ.get("MUJOCO_GL") == drawn_by
 
 
 def test_the_root_cause_is_found_under_wrappings() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -150,7 +151,8 @@ def test_every_query_of_every_panel_and_alert_has_an_answer(
         print("\nWhat each query of the panels and alerts returned:")
         for place in queries:
             values = ", ".join(_shown(series) for series in found[place])
-            print(f"  {place}: {values}")
+            name = re.sub(r" *{{\w+}}", "", place).rstrip(" /")
+            print(f"  {name}: {values}")
 
 
 def _shown(series: dict[str, Any]) -> str:
