@@ -17,8 +17,6 @@ from rllib_ext.run_folder import STEPS_COLUMN, SUMMARY_FILE
 from tests.cluster.commands import LINE, Mnm
 from tests.cluster.grafana_server import TOKEN, Fault, GrafanaServer
 
-pytest_plugins = ["tests.cluster.conftest"]
-
 
 @pytest.fixture(autouse=True)
 def _token(monkeypatch: pytest.MonkeyPatch) -> None:
