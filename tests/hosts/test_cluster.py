@@ -32,7 +32,7 @@ TRAIN = [
     *("--env", "tests.hosts.tasks:UntilEnough-v0", "--steps", "1000000"),
     *("--stop-return", str(RETURN_OF_ENOUGH), "--config", str(SHARED / "tiny.json")),
     *("--num-env-runners", str(COLLECTORS), "--num-rollout-workers", "1", "--log-transitions"),
-    *("--placement", "roles", "--output", str(RUN)),
+    *("--evaluation-interval", "100", "--placement", "roles", "--output", str(RUN)),
 ]
 WRONG = {"RAY_AUTH_TOKEN": "0" * 64, "RAY_AUTH_MODE": "token"}
 NONE = {"HOME": str(DISK / "nowhere")}
