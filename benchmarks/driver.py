@@ -6,8 +6,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,14 +66,15 @@ class WaitingCollector:
 
 
 class PackedCollectors:
-    """Many collectors in one process.
+    """Many collectors in one process."""
 
-    Args:
-        delays: seconds of each one's first request.
-        request_s: seconds of every other request.
-    """
+    def begin(self, delays: list[float], request_s: float) -> None:
+        """Has as many of them as there are delays, and forgets those before.
 
-    def __init__(self, delays: list[float], request_s: float) -> None:
+        Args:
+            delays: seconds of each one's first request.
+            request_s: seconds of every other request.
+        """
         self._collectors = [WaitingCollector(delay, request_s) for delay in delays]
 
     async def apply(self, place: int, func: Callable[..., Any], arguments: dict[str, Any]) -> Any:
@@ -161,32 +161,23 @@ def live() -> Live:
     )
 
 
-@contextmanager
-def packed(live: Live, count: int, requests_per_s: float) -> Iterator[None]:
-    """Has the algorithm collect by that many packed collectors; for the block.
+def collect_by(live: Live, processes: list[Any], count: int, requests_per_s: float) -> None:
+    """Has the algorithm collect by that many collectors, packed in these processes.
 
     Their answers come evenly spread over time.
     """
-    algorithm, group = live.algorithm, live.algorithm.env_runner_group
-    actor = ray.remote(num_cpus=0, max_concurrency=2 * count + 2)(PackedCollectors)
-    processes, handles = [], []
-    for first in range(PROCESSES):
-        delays = [(index + 1) / requests_per_s for index in range(first, count, PROCESSES)]
-        process = actor.remote(delays, count / requests_per_s)
-        processes.append(process)
+    handles = []
+    for first, process in enumerate(processes):
+        numbers = range(first, count, len(processes))
+        delays = [(number + 1) / requests_per_s for number in numbers]
+        ray.get(process.begin.remote(delays, count / requests_per_s))
         handles += [PackedHandle(process, place) for place in range(len(delays))]
-    real, group._worker_manager = (
-        group._worker_manager,
-        FaultTolerantActorManager(handles, max_remote_requests_in_flight_per_actor=2, init_id=1),
+    algorithm = live.algorithm
+    algorithm.env_runner_group._worker_manager = FaultTolerantActorManager(
+        handles, max_remote_requests_in_flight_per_actor=2, init_id=1
     )
     del algorithm.coordinator  # is made anew, with these collectors
     algorithm.coordinator.start()
-    try:
-        yield
-    finally:
-        group._worker_manager = real
-        for process in processes:
-            ray.kill(process)
 
 
 @dataclass(frozen=True)
@@ -218,15 +209,6 @@ def cost(live: Live, seconds: float) -> Cost:
     )
 
 
-def costs(
-    live: Live, count: int, requests_per_s: float, seconds: float, repeats: int
-) -> list[Cost]:
-    """Of several windows with that many collectors, after a first that is not counted."""
-    with packed(live, count, requests_per_s):
-        live.train_steps(ITERATION)
-        return [cost(live, seconds) for _ in range(repeats)]
-
-
 def request_row(name: str, figures: list[Cost], part: str) -> Row:
     """Of a part's processor time a request."""
     return summarise(
@@ -238,14 +220,22 @@ def request_row(name: str, figures: list[Cost], part: str) -> Row:
 
 def rows(quick: bool) -> list[Row]:
     """The driver's processor time by the number of collectors."""
-    seconds, repeats = (1.0, 3) if quick else (2.5, REPEATS)
+    seconds, repeats = (1.0, 3) if quick else (2.0, REPEATS)
     counts = COUNTS[: 1 if quick else None]
     results = []
     with local_ray(num_cpus=4):
         register_env(ENV, make_waiting)  # in this Ray
         algorithm = live()
+        actor = ray.remote(num_cpus=0, max_concurrency=8 * COUNTS[-1])(PackedCollectors)
+        processes = [actor.remote() for _ in range(PROCESSES)]
+
+        def costs(count: int, requests_per_s: float) -> list[Cost]:
+            collect_by(algorithm, processes, count, requests_per_s)
+            algorithm.train_steps(ITERATION)
+            return [cost(algorithm, seconds) for _ in range(repeats)]
+
         for count in counts:
-            figures = costs(algorithm, count, REQUESTS_PER_S, seconds, repeats)
+            figures = costs(count, REQUESTS_PER_S)
             name = f"driver: {count} collectors, {REQUESTS_PER_S:.0f} requests/s"
             results.append(request_row(name, figures, DRIVER))
             results.append(
@@ -258,11 +248,10 @@ def rows(quick: bool) -> list[Row]:
             if count in (counts[0], counts[-1]):
                 results += [request_row(name, figures, part) for part in (PYTHON, LEARNER, RAYLET)]
         for count in sorted({counts[0], counts[-1]}):
-            figures = costs(algorithm, count, math.inf, seconds, repeats)
+            figures = costs(count, math.inf)
             name = f"driver: {count} collectors, answered at once"
             results.append(
                 summarise(name, "requests/s", [figure.requests_per_s for figure in figures])
             )
             results += [request_row(name, figures, part) for part in (DRIVER, PYTHON, LEARNER)]
-        algorithm.stop()
     return results

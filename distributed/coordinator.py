@@ -204,9 +204,8 @@ class Coordinator:
         retiring = set() if self.elastic is None else self.elastic.retiring
         self._held_by = None
         for place in range(REQUESTS_PER_COLLECTOR):  # a first request for each before a second
-            for index in healthy:
-                at_work = self._open.count(index)
-                if at_work > place or index in waiting or index in retiring:
+            for index in self._open.with_at_most(place, healthy):
+                if index in waiting or index in retiring:
                     continue
                 opened, arguments = self._next_request()
                 opened.collector = index
@@ -219,7 +218,7 @@ class Coordinator:
                     collect, tag=tag, kwargs=arguments, remote_actor_ids=[index]
                 ):
                     self._requests += 1
-                    if at_work == 0:
+                    if index not in self._open.collectors:
                         self._at_work_since[index] = time.perf_counter()
                     opened.reference = newest_reference(self.collectors)
                     self._open.add(tag, opened)

@@ -64,9 +64,10 @@ class OpenRequests:
             del self._weights[heapq.heappop(self._published)]
         return self._published[0] if self._published else None
 
-    def count(self, collector: int) -> int:
-        """Open requests of a collector."""
-        return len(self._tags.get(collector, ()))
+    def with_at_most(self, count: int, collectors: list[int]) -> list[int]:
+        """Those of the collectors that have no more open requests."""
+        tags, none = self._tags, ()
+        return [collector for collector in collectors if len(tags.get(collector, none)) <= count]
 
     def next_answers(self) -> dict[Any, str]:
         """Tags by reference of the oldest request of each collector, which it answers first."""

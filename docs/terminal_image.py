@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from distributed.storage import Location
 from rllib_ext.health import Health
 from rllib_ext.progress import ProgressDisplay
 from rllib_ext.run_folder import RESULT_FILE
@@ -21,8 +22,9 @@ WIDTH = 92  # columns
 
 def draw(run: Path, picture: Path) -> None:
     """Shows the results of the run in `run` one by one, and saves the last panel as SVG."""
-    plan = RunPlan.load(run)
-    config = plan.config(run)
+    folder = Location.of(run)
+    plan = RunPlan.load(folder)
+    config = plan.config(folder)
     results = [json.loads(line) for line in (run / RESULT_FILE).read_text().splitlines()]
     now = 0.0
     health, lag = Health(config), config.resolved_max_weight_lag()

@@ -180,6 +180,36 @@ def judge_open_loop(
 
 
 @torch.no_grad()
+def imagined_trajectories(
+    dynamics: DynamicsEnsemble,
+    observation: np.ndarray,
+    actions: np.ndarray,
+    samples: int,
+    generator: torch.Generator,
+    members: Tensor | None = None,
+) -> np.ndarray:
+    """Trajectories that the model draws from one real state with given actions.
+
+    Args:
+        dynamics: the model; each step of each trajectory draws a member anew.
+        observation: [obs] where all start.
+        actions: [T, act].
+        samples: N trajectories.
+        generator: of the draws.
+        members: to draw from; None: all.
+
+    Returns:
+        [N, T + 1, obs], the start included.
+    """
+    state = torch.as_tensor(observation, dtype=torch.float32).repeat(samples, 1)
+    states = [state]
+    for action in torch.as_tensor(actions, dtype=torch.float32):
+        state, _ = dynamics.sample(state, action.repeat(samples, 1), generator, members)
+        states.append(state)
+    return torch.stack(states, dim=1).numpy()
+
+
+@torch.no_grad()
 def real_probabilities(
     classifier: TransitionClassifier,
     dynamics: DynamicsEnsemble,

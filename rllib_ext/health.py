@@ -14,6 +14,7 @@ from rllib_ext.config import MnMConfig
 WINDOW = 10  # results that the rules look at
 CALM = 5  # results in a row without a fault, after which it may be told anew
 LEARNER = "learners/default_policy/"
+COUNTS = ("training_iteration", "iterations_since_restore")  # go back where a run is restored
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,12 @@ class Window:
         self._known: set[str] = set()
 
     def add(self, result: dict[str, Any]) -> None:
-        """Takes in a result; one of an iteration made again starts anew."""
-        if self._results and _iteration(result) <= _iteration(self._results[-1]):
+        """Takes in a result; the first after a restore starts anew."""
+        if self._results and any(
+            number_at(result, count) <= number_at(self._results[-1], count) for count in COUNTS
+        ):
             self._results.clear()
+            self._known.clear()
         self._results.append(result)
         for name, value in self._statistics():
             if math.isfinite(value):
@@ -372,7 +376,3 @@ def number_at(result: dict[str, Any], path: str) -> float:
     for name in path.split("/"):
         value = value.get(name) if isinstance(value, dict) else None
     return math.nan if value is None else float(value)
-
-
-def _iteration(result: dict[str, Any]) -> float:
-    return number_at(result, "training_iteration")

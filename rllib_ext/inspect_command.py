@@ -63,7 +63,7 @@ def show(inspection: Inspection, console: Console) -> None:
     for warning in inspection.warnings:
         console.print(warning)
     console.print(
-        f"{model.algo} on {model.env} after {model.env_steps:,} real steps, judged by "
+        f"Model of {model.algo} on {model.env} after {model.env_steps:,} real steps, judged by "
         f"{inspection.rows:,} transitions of {inspection.episodes:,} episodes"
     )
     console.print(_horizon_table(inspection))

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rllib_ext.health import Health
-from rllib_ext.run_figures import RunFigures
+from rllib_ext.run_figures import COUNTS, RunFigures
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARKLINE_WIDTH = 40
@@ -140,7 +140,7 @@ class JsonLines(tune.Callback):
         write_json_line(
             {
                 "type": "iteration",
-                **figures,
+                **{name: _whole(name, value) for name, value in figures.items()},
                 "faults": self._health.faults,
                 "warnings": [vars(warning) for warning in warned],
             }
@@ -228,6 +228,10 @@ def sparkline(values: Sequence[float], width: int = SPARKLINE_WIDTH) -> str:
     low, high = min(shown), max(shown)
     scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
     return "".join(BLOCKS[round((value - low) * scale)] for value in shown)
+
+
+def _whole(name: str, value: float) -> float | int:
+    return int(value) if name in COUNTS and not math.isnan(value) else value
 
 
 def _minutes(seconds: float) -> str:

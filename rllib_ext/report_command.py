@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from distributed.storage import Location
 from rllib_ext.errors import UserError
 from rllib_ext.report.model_check import ModelCheck, check_models
 from rllib_ext.report.page import render_page
@@ -15,7 +16,10 @@ from rllib_ext.report.tables import error_curves, write_tables
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, finished or not.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Folders of runs, finished or not; or their URIs in a bucket."),
+    ],
     output: Annotated[
         Path, typer.Option(help="HTML file to write; an old one is replaced.")
     ] = Path("report.html"),
@@ -45,7 +49,7 @@ def report(
     if tables is not None and tables.is_file():
         raise UserError(f"--tables {tables} is a file: name a folder.")
     groups = group_runs(load_runs(runs))
-    checks: dict[Path, ModelCheck] = {}
+    checks: dict[Location, ModelCheck] = {}
     notes: list[str] = []
     tasks = list(dict.fromkeys(group.env for group in groups))
     for env in tasks if episodes else ():

@@ -35,12 +35,26 @@ PATHS = {
     "seconds": "time_total_s",
 }
 
+COUNTS = {  # figures that are whole numbers, or NaN
+    "iteration",
+    "env_steps",
+    "episodes",
+    "updates",
+    "offline_updates",
+    "synthetic_transitions",
+    "weight_lag",
+    "collectors",
+    "rollout_workers",
+    "worker_failures",
+    "worker_restarts",
+}
+
 
 class _Point(NamedTuple):
     seconds: float
     steps: float
     updates: float
-    idle_s: float
+    waited_s: float
 
 
 class RunFigures:
@@ -58,8 +72,8 @@ class RunFigures:
         """The figures after this result, by the names of `PATHS` and these; NaN: not known.
 
         env_steps_per_s, updates_per_s: in this iteration, by the trial's clock, evaluation
-        included; learner_idle_share: of the iteration; seconds_left: at the rate of the last
-        iterations.
+        included; learner_idle_share: of the iteration, in which the learner had nothing to do, its
+        evaluation left out; seconds_left: at the rate of the last iterations.
         """
         figures = {name: number_at(result, path) for name, path in PATHS.items()}
         updates = [figures["updates"], figures["offline_updates"]]
@@ -67,7 +81,7 @@ class RunFigures:
             figures["seconds"],
             figures["env_steps"],
             sum(count for count in updates if math.isfinite(count)),
-            number_at(result, "learner_idle_s"),
+            number_at(result, "waited_for_steps_s") + number_at(result, "waited_for_lag_s"),
         )
         points = self._points
         # After a failure the run goes on from a checkpoint, with fewer updates than before.
@@ -81,11 +95,12 @@ class RunFigures:
         seconds = seconds if seconds > 0 else math.nan
         first = points[0]
         pace = (point.seconds - first.seconds) / max(point.steps - first.steps, 1e-9)
-        known = point.steps > first.steps
+        # Random steps, before the first update, are far faster than those that come.
+        known = point.steps > first.steps and point.updates > 0
         return {
             **figures,
             "env_steps_per_s": (point.steps - before.steps) / seconds,
             "updates_per_s": (point.updates - before.updates) / seconds,
-            "learner_idle_share": min((point.idle_s - before.idle_s) / seconds, 1.0),
+            "learner_idle_share": (point.waited_s - before.waited_s) / seconds,
             "seconds_left": max(self.total_steps - point.steps, 0) * pace if known else math.nan,
         }

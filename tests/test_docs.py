@@ -164,7 +164,7 @@ def test_the_code_of_a_page_runs(
 def commands() -> Iterator[Command]:
     for page in PAGES:
         text = BLOCK.sub("", text_of(page)).replace("\\\n", " ")
-        for line in re.findall(r"^ {4,}((?:[A-Z_]+=\S+ +)*mnm .*)$", text, re.MULTILINE):
+        for line in re.findall(r"^ {4,}((?:[A-Z_]+=\S+ +)*mnm (?!on ).*)$", text, re.MULTILINE):
             yield from command_of(page, re.sub(r"\s#.*", "", line), is_line=True)
         prose = re.sub(r"^ {4,}.*$", "", text, flags=re.MULTILINE)
         for span in re.findall(r"`(mnm [^`]+)`", prose):
@@ -172,11 +172,12 @@ def commands() -> Iterator[Command]:
 
 
 def command_of(page: Path, text: str, is_line: bool) -> Iterator[Command]:
-    words = shlex.split(re.sub(r"(&&|>).*", "", text))
+    words = shlex.split(re.sub(r"\$\w+", "0", re.sub(r"(&&|>).*", "", text)))
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words.pop(0)
-    if words and words[0] == "mnm":
-        yield Command(page, words[1:], is_line)
+    if words and words[0] == "mnm":  # FOLDER, N and the like stand for what a person has
+        filled = ["1" if re.fullmatch(r"[A-Z_]+", word) else word for word in words[1:]]
+        yield Command(page, filled, is_line)
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,18 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import matplotlib.figure
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, Experiment
 from benchmarks.learning.summary import Group, groups
 from benchmarks.learning.tables import TABLES
+from rllib_ext.tuned import tuned_tasks
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "results.md"
 COLORS = {"mnm": "#c8551b", "mnm-approx": "#7a4fa3", "mbpo": "#1f5fa8", "sac": "#6b7785"}
-LEAST_SEEDS = 3  # of an algorithm that is recommended
+FEW = 3  # seeds; with less an algorithm is not compared
 NOT_RUN = "not run"
 
 
@@ -25,21 +25,20 @@ def write(tables: Path = TABLES, page: Path = PAGE) -> None:
     """Writes the page, and beside it a figure of each experiment that has a table."""
     page.write_text(text(tables), encoding="utf-8")
     for name, experiment in EXPERIMENTS.items():
-        found = groups(experiment, tables / f"{name}.csv")
+        found = groups(name, tables)
         if found:
-            draw(name, experiment, found, page.parent / figure_name(name))
+            draw(experiment, found, page.parent / figure_name(name))
 
 
 def text(tables: Path = TABLES) -> str:
     """The page."""
-    found = {
-        name: groups(experiment, tables / f"{name}.csv") for name, experiment in EXPERIMENTS.items()
-    }
+    found = {name: groups(name, tables) for name in EXPERIMENTS}
     lines = [
         "# Which setting do I use for my task?",
         "",
-        "| task | use | seeds that solved it | steps, median | return at the end, IQM (95 %) |",
-        "|---|---|---|---|---|",
+        "| task | use | seeds that solved it | steps, median | return at the end, IQM (95 %) | "
+        "compared with |",
+        "|---|---|---|---|---|---|",
     ]
     unmeasured = []
     for name, own in found.items():
@@ -52,16 +51,23 @@ def text(tables: Path = TABLES) -> str:
                 unmeasured.append(f"{env} ({_state(of_env)})")
             else:
                 command = f"`mnm train --env {env} --algo {best.algo}`"
-                lines.append(f"| {env} | {command} | {_row(best, EXPERIMENTS[name])} |")
+                others = [_count(group) for group in of_env if group is not best and group.finished]
+                lines.append(
+                    f"| {env} | {command} | {_row(best, EXPERIMENTS[name])} | "
+                    f"{', '.join(others) or 'nothing'} |"
+                )
+    measured = {env for experiment in EXPERIMENTS.values() for env in experiment.envs}
+    unmeasured += [f"{env} ({NOT_RUN})" for env in tuned_tasks() if env not in measured]
     lines += [
         "",
         f"Not enough was run to say: {', '.join(unmeasured) or 'none'}.",
         "For these the presets in `rllib_ext/tuned/` are starting points that nobody has shown to",
         "learn here; a task without a preset takes the defaults of the algorithm.",
         "",
-        f'"Use" names, of the algorithms with {LEAST_SEEDS} or more whole runs, the one that',
-        "solved the task in most seeds, then the one with the fewest steps at the median, then the",
-        "one with the highest return. `mnm train` takes the task's settings from there by itself.",
+        '"Use" names, of the algorithms that were run, the one that solved the task in the largest',
+        "share of its seeds, then the one with the fewest steps at the median, then the one with",
+        f"the highest return. Below {FEW} seeds it is an example and no comparison. `mnm train`",
+        "takes the task's settings from there by itself.",
         "",
         "All of this page is generated from `benchmarks/results/learning/` by",
         "`python -m benchmarks.learning --page`. A return is the mean of ten episodes of the",
@@ -79,13 +85,12 @@ def text(tables: Path = TABLES) -> str:
 
 
 def recommended(found: Sequence[Group]) -> Group | None:
-    """The best group with enough whole runs; None where there is none."""
-    enough = [group for group in found if group.finished and len(group.returns) >= LEAST_SEEDS]
-    if not enough:
-        return None
+    """The best group of whole runs, those of few seeds last; None where there is none."""
     return max(
-        enough,
+        (group for group in found if group.finished),
+        default=None,
         key=lambda group: (
+            len(group.returns) >= FEW,
             group.solved / len(group.returns),
             -_median(group.reached),
             group.interval[0],
@@ -134,7 +139,7 @@ def _row(group: Group, experiment: Experiment) -> str:
 def _whole_row(group: Group, experiment: Experiment) -> str:
     each = ", ".join(_steps(steps) for steps in group.reached)
     steps = f"{_steps(_median(group.reached))} ({each})" if experiment.threshold is not None else ""
-    gap = group.last_mean("bound_estimate") - group.last_mean("bound_log_return")
+    gap = group.last_median("bound_estimate") - group.last_median("bound_log_return")
     runs = f"{len(group.returns)}" + ("" if group.finished else f", to {group.last_step:,} steps")
     figures = (
         runs,
@@ -142,7 +147,7 @@ def _whole_row(group: Group, experiment: Experiment) -> str:
         steps,
         _return(group),
         f"{np.median(group.wall_seconds):.0f}",
-        _number(group.last_mean("classifier_accuracy"), ".2f"),
+        _number(group.last_median("classifier_accuracy"), ".2f"),
         _number(gap, "+.3g"),
     )
     return " | ".join(figures)
@@ -171,19 +176,17 @@ def _theory(found: dict[str, list[Group]]) -> list[str]:
     return [*lines, *rows] if rows else []
 
 
-def draw(name: str, experiment: Experiment, found: Sequence[Group], file: Path) -> None:
+def draw(experiment: Experiment, found: Sequence[Group], file: Path) -> None:
     """Draws interquartile means over real steps with their intervals, one panel a task."""
-    # The same figure, the same file; letters as text, not as outlines.
-    matplotlib.rcParams.update({"svg.hashsalt": name, "svg.fonttype": "none"})
     envs = list(dict.fromkeys(group.env for group in found))
     figure = matplotlib.figure.Figure(figsize=(6.4 * len(envs), 3.8), layout="constrained")
-    FigureCanvasSVG(figure)
+    FigureCanvasAgg(figure)
     for place, env in enumerate(envs):
         axes = figure.add_subplot(1, len(envs), place + 1)
         for group in (group for group in found if group.env == env):
             curve = group.mean_curve(experiment.evaluation_interval)
             color = COLORS[group.algo]
-            label = f"{_label(group)}, {len(group.returns)} seeds"
+            label = f"{_label(group)}: {len(group.returns)} run(s)"
             axes.plot(curve["steps"], curve["iqm"], color=color, label=label)
             axes.fill_between(
                 curve["steps"], curve["low"], curve["high"], color=color, alpha=0.2, linewidth=0
@@ -193,16 +196,20 @@ def draw(name: str, experiment: Experiment, found: Sequence[Group], file: Path) 
         axes.set(xlabel="real environment steps", ylabel="evaluation return", title=env)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    figure.savefig(file, metadata={"Date": None})
+    figure.savefig(file, dpi=110)
 
 
 def figure_name(name: str) -> str:
-    """File of an experiment's figure, beside the page."""
-    return f"results-{name}.svg"
+    """File of an experiment's figure, as the page names it."""
+    return f"images/results-{name}.png"
 
 
 def _label(group: Group) -> str:
     return group.algo if group.variant == AS_TUNED else f"{group.algo}, {group.variant}"
+
+
+def _count(group: Group) -> str:
+    return f"{group.algo} ({len(group.returns)})"
 
 
 def _state(found: Sequence[Group]) -> str:

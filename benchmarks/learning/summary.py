@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.learning.experiments import Experiment
+from benchmarks.learning.experiments import EXPERIMENTS, Experiment, runs_of
 from rllib_ext.run_statistics import (
     Curve,
     aggregate,
@@ -81,9 +81,9 @@ class Group:
         ]
         return aggregate(curves, interval)
 
-    def last_mean(self, column: str) -> float:
-        """Mean over the runs of a figure at their last evaluation."""
-        return float(self.table.groupby("seed")[column].last().mean())
+    def last_median(self, column: str) -> float:
+        """Median over the runs of a figure at their last evaluation."""
+        return float(self.table.groupby("seed")[column].last().median())
 
     def correlation(self, column: str) -> float:
         """Spearman's rank correlation of a figure with the return, mean over the runs."""
@@ -95,20 +95,22 @@ class Group:
         return float(np.mean(found)) if found else math.nan
 
 
-def groups(experiment: Experiment, file: Path) -> list[Group]:
-    """The groups of an experiment's table, in the order of the experiment; none without a table."""
+def groups(name: str, tables: Path) -> list[Group]:
+    """The groups of an experiment's table, in its order; none without a table.
+
+    Only runs with the experiment's present settings count: those of earlier ones show nothing of
+    what a user gets now.
+    """
+    file = tables / f"{name}.csv"
     if not file.is_file():
         return []
     table = pd.read_csv(file)
     found = []
-    for env in experiment.envs:
-        for algo in experiment.algos:
-            for variant in experiment.variants:
-                rows = table[
-                    (table["env"] == env) & (table["algo"] == algo) & (table["variant"] == variant)
-                ]
-                if len(rows):
-                    found.append(_group(experiment, env, algo, variant, rows))
+    for run in runs_of(name, seeds=(0,)):
+        own = [run.plan.env, run.plan.algo, run.variant, run.digest]
+        rows = table[(table[["env", "algo", "variant", "settings"]] == own).all(axis=1)]
+        if len(rows):
+            found.append(_group(EXPERIMENTS[name], run.plan.env, run.plan.algo, run.variant, rows))
     return found
 
 

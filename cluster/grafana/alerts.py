@@ -11,6 +11,7 @@ from grafana_foundation_sdk.models import dashboard as dashboard_models
 
 from cluster.grafana.names import FOLDER_UID, LEARNING_UID, MACHINE_UID, RULE_GROUP, RULE_PREFIX
 from distributed.telemetry import prometheus_name
+from rllib_ext.health import RULES
 
 SIGNS = {"gt": ">", "lt": "<"}
 LOOK_BACK_S = 600
@@ -27,7 +28,8 @@ class Alert:
         sign: whether it fires above ("gt") or below ("lt") the threshold.
         threshold: of the expression.
         minutes: that it must hold without a break before the rule fires.
-        summary: what is wrong, one sentence; Grafana fills in the run.
+        summary: what is wrong, one sentence; Grafana fills in the run. Without `$`, which
+            stands for the environment's variables in Grafana's files.
         action: what to do.
         dashboard: uid of the dashboard that shows what it is about.
         panel: title of the panel there.
@@ -58,6 +60,12 @@ def _over(function: str, metric: str, window: str) -> str:
     return f"max by (run) ({function}({prometheus_name(metric)}[{window}]))"
 
 
+def _advice(rule: str) -> str:
+    """What the terminal says to the same fault; limits are the same too."""
+    (advice,) = (one.advice for one in RULES if one.name == rule)
+    return f"Try: {advice}."
+
+
 ALERTS = (
     Alert(
         "no-env-steps",
@@ -69,7 +77,7 @@ ALERTS = (
         "lt",
         1,
         5,
-        "Run {{ $labels.run }} has made no real step for five minutes.",
+        "Run {{ .Labels.run }} has made no real step for five minutes.",
         "See the panel of the workers: none healthy, their nodes are gone; else the environment "
         "hangs, see its log. A learner that makes a long fit or evaluation ends by itself.",
         MACHINE_UID,
@@ -82,7 +90,7 @@ ALERTS = (
         "gt",
         300,
         0,
-        "Run {{ $labels.run }} has published no weights for more than five minutes.",
+        "Run {{ .Labels.run }} has published no weights for more than five minutes.",
         "The learner hangs, waits for real steps, or its fits are too long: see its time.",
         MACHINE_UID,
         "Weights published",
@@ -92,25 +100,26 @@ ALERTS = (
         "Classifier saturated for 10 minutes",
         _newest("mnm_classifier_accuracy"),
         "gt",
-        0.99,
+        0.95,
         10,
-        "The classifier of run {{ $labels.run }} tells nearly every imagined transition from a "
+        "The classifier of run {{ .Labels.run }} tells nearly every imagined transition from a "
         "real one.",
-        "The model is far from real, and its reward is at its limits: fit the model longer or with "
-        "more members, shorten the rollouts, or smooth the classifier's labels.",
+        _advice("classifier saturated"),
         LEARNING_UID,
         "Accuracy",
     ),
     Alert(
         "classifier-at-chance",
         "Classifier at chance for 10 minutes",
-        f"abs({_newest('mnm_classifier_accuracy')} - 0.5)",
+        # With a small error of the model it is what is wanted: then 1 is added.
+        f"abs({_newest('mnm_classifier_accuracy')} - 0.5)"
+        f" + ({_newest('mnm_model_holdout_rmse')} <= bool 0.3)",
         "lt",
-        0.01,
+        0.05,
         10,
-        "The classifier of run {{ $labels.run }} does not tell real from imagined transitions.",
-        "With a small error of the model this is what is wanted; with a large one the classifier "
-        "does not learn: raise its learning rate or its steps.",
+        "The classifier of run {{ .Labels.run }} does not tell real from imagined transitions, yet "
+        "the model's held-out error is above 0.3.",
+        _advice("classifier at chance"),
         LEARNING_UID,
         "Accuracy",
     ),
@@ -121,8 +130,8 @@ ALERTS = (
         "gt",
         0,
         0,
-        "Losses, values or gradients of run {{ $labels.run }} came out infinite or NaN.",
-        "Stop the run and go on from a checkpoint before it, with smaller learning rates.",
+        "Losses, values or gradients of run {{ .Labels.run }} came out infinite or NaN.",
+        _advice("not a number"),
         LEARNING_UID,
         "Figures that are no number",
     ),
@@ -133,7 +142,7 @@ ALERTS = (
         "gt",
         0.5,
         10,
-        "The learner of run {{ $labels.run }} waits more than half of its time.",
+        "The learner of run {{ .Labels.run }} waits more than half of its time.",
         "Collectors or rollout workers are too few or too slow: give more of those whose queue is "
         "empty.",
         MACHINE_UID,
@@ -146,7 +155,7 @@ ALERTS = (
         "gt",
         2.5,
         0,
-        "Three or more workers of run {{ $labels.run }} were restarted within ten minutes.",
+        "Three or more workers of run {{ .Labels.run }} were restarted within ten minutes.",
         "See the log of their nodes: memory that ran out, nodes that are taken away, or an "
         "environment that crashes.",
         MACHINE_UID,

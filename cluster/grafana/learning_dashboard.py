@@ -55,7 +55,7 @@ def _returns() -> Iterator[timeseries.Panel]:
     )
     yield panel(
         "Length of episodes",
-        "Mean real steps of the same episodes. Short ones where the task can end early: it falls.",
+        "Mean real steps of the same episodes: the time limit, unless something ends them earlier.",
         NUMBER,
         [Query(series("mnm_episode_length_mean", by="role"), "{{run}} {{role}}")],
     )
@@ -126,13 +126,13 @@ def _model() -> Iterator[timeseries.Panel]:
 def _classifier() -> Iterator[timeseries.Panel]:
     yield panel(
         "Accuracy",
-        "On held-out transitions. Near 50 %: it cannot tell real from imagined, so the model is "
-        "right, or the classifier does not learn. Near 100 %: saturated, the model is far off.",
+        "On held-out transitions. Near 50 %: it cannot tell real from imagined; fine where the "
+        "model's error is small. Above 95 %: saturated, the model is far from real.",
         SHARE,
         [Query(series("mnm_classifier_accuracy"), "{{run}}")],
         low=0.0,
         high=1.0,
-        limits=[0.5],
+        limits=[0.5, 0.95],
     )
     yield panel(
         "Mean logit",

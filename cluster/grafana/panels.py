@@ -208,6 +208,10 @@ def build_dashboard(
         for one in panels:
             built.with_panel(one)
     whole = built.build()
-    for number, one in enumerate(whole.panels or [], start=1):
-        one.id_val = number
+    assert whole.templating is not None
+    for variable in whole.templating.list_val or []:
+        # The builders give every variable these settings, which only one of intervals has.
+        variable.auto = variable.auto_min = variable.auto_count = None
+    for number, placed in enumerate(whole.panels or [], start=1):
+        placed.id_val = number
     return whole

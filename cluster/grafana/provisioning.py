@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import yaml
 
-from cluster.grafana.content import dashboards, datasource_settings, rules
+from cluster.grafana.content import Json, dashboards, datasource_settings, rules
 from cluster.grafana.names import DATASOURCE_UID, FOLDER_TITLE, RULE_GROUP
 
 FILE = "mnm.yaml"
@@ -42,17 +41,14 @@ def export(folder: Path, prometheus_url: str, provisioning: PurePosixPath) -> li
         "name": RULE_GROUP,
         "folder": FOLDER_TITLE,
         "interval": GROUP_INTERVAL,
-        "rules": [
-            {name: value for name, value in rule.items() if name not in NOT_IN_FILES}
-            for rule in rules(DATASOURCE_UID)
-        ],
+        "rules": [_in_file(rule) for rule in rules(DATASOURCE_UID)],
     }
     for kind, entry, content in (
         ("dashboards", "providers", provider),
         ("datasources", "datasources", datasource_settings(prometheus_url)),
         ("alerting", "groups", group),
     ):
-        document = {"apiVersion": 1, entry: [_escaped(content)]}
+        document = {"apiVersion": 1, entry: [content]}
         files[PurePosixPath(kind) / FILE] = yaml.safe_dump(document, sort_keys=False, width=100)
     for path, text in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -60,10 +56,10 @@ def export(folder: Path, prometheus_url: str, provisioning: PurePosixPath) -> li
     return [folder / path for path in files]
 
 
-def _escaped(value: Any) -> Any:
-    """For Grafana's provisioning files, in which `$NAME` stands for the environment's."""
-    if isinstance(value, dict):
-        return {key: _escaped(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_escaped(inner) for inner in value]
-    return value.replace("$", "$$") if isinstance(value, str) else value
+def _in_file(rule: Json) -> Json:
+    """A rule as files have it."""
+    return {
+        **{name: value for name, value in rule.items() if name not in NOT_IN_FILES},
+        "dashboardUid": rule["annotations"]["__dashboardUid__"],
+        "panelId": int(rule["annotations"]["__panelId__"]),
+    }

@@ -24,7 +24,7 @@ from rllib_ext.run_folder import RETURN_COLUMN
 
 WIDTH, HEIGHT = 5.2, 3.5  # inches; its text stays readable on a telephone
 COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, INK)
-LINES = ("-", "--", "-.", ":")
+LINES = ("-", "--", "-.")  # dotted means that runs are missing
 PARTS = {  # of the learner's time: name and colour
     "update": ("joint updates", BLUE),
     "fit": ("model fit", RED),
@@ -123,8 +123,9 @@ def draw_model_error(
     """Open-loop error of the model by horizon.
 
     Args:
-        groups: those with a model that was checked.
-        tables: by label, with `steps` (the horizon), `iqm`, `low`, `high`, `runs`.
+        groups: all of the task, so that each keeps its colour.
+        tables: of those with a model that was checked, by label, with `steps` (the horizon), `iqm`,
+            `low`, `high`, `runs`.
         unchanged: [K] error of predicting that nothing changes.
         env: the task.
     """
@@ -132,11 +133,10 @@ def draw_model_error(
     horizons = np.arange(1, len(unchanged) + 1)
     axes.plot(horizons, unchanged, color=GREY, linestyle=":", label="no change predicted")
     sentences = []
-    for group in groups:
-        table = tables[group.label]
-        _band(axes, table, *looks(groups)[group.label], group.label)
+    for label, table in tables.items():
+        _band(axes, table, *looks(groups)[label], label)
         last = table.iloc[-1]
-        sentences.append(f"{group.label} {last['iqm']:.3g} after {last['steps']:g} steps")
+        sentences.append(f"{label} {last['iqm']:.3g} after {last['steps']:g} steps")
     axes.set(xlabel="model steps in a row", ylabel="error (standard deviations)", title=env)
     axes.set_ylim(bottom=0)
     _finish(axes, engineering=False)
@@ -181,7 +181,9 @@ def _limits(real: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[float,
     """Of the vertical axis: a model that runs away must not flatten the real path."""
     bottom, top = float(real.min()), float(real.max())
     room = PATH_ROOM * max(top - bottom, 1e-3)
-    ends = max(float(np.min(low)), bottom - room), min(float(np.max(high)), top + room)
+    lowest = float(np.min(low)) if np.isfinite(low).all() else -math.inf
+    highest = float(np.max(high)) if np.isfinite(high).all() else math.inf
+    ends = max(lowest, bottom - room), min(highest, top + room)
     margin = 0.05 * (max(ends[1], top) - min(ends[0], bottom) + 1e-6)
     return min(ends[0], bottom) - margin, max(ends[1], top) + margin
 

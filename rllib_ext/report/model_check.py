@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from distributed.storage import Location
 from mnm import Transitions
-from mnm.model_error import ModelError, contiguous_episodes, imagined_trajectories, model_error
+from mnm.diagnostics import imagined_trajectories, in_order, judge_open_loop, steps_ahead
 from rllib_ext.errors import UserError
 from rllib_ext.evaluation import play_episodes
 from rllib_ext.ray_session import first_line
@@ -19,6 +19,7 @@ from rllib_ext.saved_model import SavedModel, load_model
 from rllib_ext.saved_policy import load_policy
 
 HORIZON = 25  # model steps in a row that the error is measured over
+STARTS, PARTICLES = 200, 20  # of these predictions: starts at the most, and rollouts from each
 PATH_STEPS = 50  # real steps that are drawn beside imagined ones
 PATHS = 100  # imagined trajectories of one start
 SEED = 2_000_000  # of the episodes, apart from those of training and evaluation
@@ -30,14 +31,17 @@ class ModelCheck:
     """One run's model against real episodes of its own policy.
 
     Attributes:
-        error: by horizon, in units of `scale`.
+        error: [K] root mean square error of the predicted mean by horizon, over the starts and
+            dimensions, in units of `scale`.
+        unchanged: [K] the same of predicting that nothing changes.
         scale: [obs] standard deviations over the real episodes of all runs of the task; infinite
             for a dimension that does not move.
         real: [T + 1, obs] the beginning of a real episode.
         imagined: [N, T + 1, obs] from the same start with the same actions.
     """
 
-    error: ModelError
+    error: np.ndarray
+    unchanged: np.ndarray
     scale: np.ndarray
     real: np.ndarray
     imagined: np.ndarray
@@ -46,12 +50,12 @@ class ModelCheck:
 @dataclass(frozen=True)
 class _Played:
     model: SavedModel
-    episodes: list[Transitions]
+    steps: Transitions
 
 
 def check_models(
     runs: Sequence[Run], episodes: int, horizon: int = HORIZON
-) -> tuple[dict[Path, ModelCheck], list[str]]:
+) -> tuple[dict[Location, ModelCheck], list[str]]:
     """Plays episodes with the policies of runs of one task, and has their models predict them.
 
     Args:
@@ -62,46 +66,51 @@ def check_models(
     Returns:
         Checks by the run's folder; a sentence for each run with a model that was not checked.
     """
-    played: dict[Path, _Played] = {}
+    played: dict[Location, _Played] = {}
     notes = []
     for run in runs:
-        if run.checkpoint is None:
-            notes.append(f"{run.folder}: no whole checkpoint.")
-            continue
         try:
+            if run.checkpoint is None:
+                raise UserError(f"{run.folder}: no whole checkpoint.")
             model = load_model(run.checkpoint)
             if model is not None:
                 policy = load_policy(run.checkpoint)
                 collected = play_episodes(policy, episodes, SEED, "explore")
-                played[run.folder] = _Played(model, contiguous_episodes(collected.transitions))
+                played[run.folder] = _Played(model, in_order(collected.transitions))
         except UserError as error:
             notes.append(str(error))
-        except Exception as error:  # whatever the user's environment may raise
-            notes.append(f"{run.folder}: the environment failed ({first_line(error)}).")
+        except Exception as error:  # of the user's environment, or of files that are on their way
+            notes.append(f"{run.folder}: {type(error).__name__}: {first_line(error)}")
     if not played:
         return {}, notes
-    observations = np.concatenate(
-        [episode.observations for each in played.values() for episode in each.episodes]
-    )
+    observations = np.concatenate([each.steps.observations for each in played.values()])
     moves = observations.std(axis=0, dtype=np.float64)
     scale = np.where(moves > SMALLEST_SCALE, moves, np.inf)
     return {
-        folder: _check(each.model, each.episodes, scale, horizon) for folder, each in played.items()
+        folder: _check(each.model, each.steps, scale, horizon) for folder, each in played.items()
     }, notes
 
 
-def _check(
-    model: SavedModel, episodes: list[Transitions], scale: np.ndarray, horizon: int
-) -> ModelCheck:
-    error = model_error(model.dynamics, episodes, horizon, scale, model.members)
-    shown = max(episodes, key=len)[:PATH_STEPS]
-    imagined = imagined_trajectories(
+def _check(model: SavedModel, steps: Transitions, scale: np.ndarray, horizon: int) -> ModelCheck:
+    generator = torch.Generator().manual_seed(SEED)
+    ahead = steps_ahead(steps)
+    spread = np.linspace(0, len(steps) - 1, min(STARTS, len(steps))).astype(int)
+    longest = int(np.argmax(ahead))  # so that every horizon has a start
+    judged = judge_open_loop(
         model.dynamics,
-        shown.observations[0],
-        shown.actions,
-        PATHS,
-        torch.Generator().manual_seed(SEED),
+        steps,
+        np.union1d(spread, longest),
+        horizon,
+        PARTICLES,
+        generator,
         model.members,
     )
+    error, unchanged = (
+        np.sqrt(np.square(errors / scale).mean(axis=1)) for errors in (judged.rmse, judged.unmoved)
+    )
+    shown = steps[longest : longest + min(PATH_STEPS, ahead[longest])]
+    imagined = imagined_trajectories(
+        model.dynamics, shown.observations[0], shown.actions, PATHS, generator, model.members
+    )
     real = np.concatenate([shown.observations, shown.next_observations[-1:]])
-    return ModelCheck(error, scale, real, imagined)
+    return ModelCheck(error, unchanged, scale, real, imagined)

@@ -7,12 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from distributed.storage import Location
 from rllib_ext.report.command import train_command
 from rllib_ext.report.figures import (
     PARTS,
@@ -63,7 +63,7 @@ class Task:
 
 def render_page(
     groups: Sequence[Group],
-    checks: Mapping[Path, ModelCheck],
+    checks: Mapping[Location, ModelCheck],
     notes: Sequence[str],
     threshold: float | None = None,
 ) -> str:
@@ -108,7 +108,7 @@ def render_page(
     )
 
 
-def _task(env: str, groups: Sequence[Group], checks: Mapping[Path, ModelCheck]) -> Task:
+def _task(env: str, groups: Sequence[Group], checks: Mapping[Location, ModelCheck]) -> Task:
     curves = learning_curves(groups)
     measured = any(len(table) for table in curves.values())
     bounds = [(group, bound_curves(group)) for group in groups]
@@ -117,8 +117,8 @@ def _task(env: str, groups: Sequence[Group], checks: Mapping[Path, ModelCheck]) 
     error, horizons, rows = None, [], []
     if checked:
         own = [check for run in _runs(groups) if (check := checks.get(run.folder)) is not None]
-        longest = max((check.error.rmse_unchanged for check in own), key=len)
-        error = draw_model_error(checked, errors, longest, env)
+        longest = max((check.unchanged for check in own), key=len)
+        error = draw_model_error(groups, errors, longest, env)
         horizons = sorted({min(horizon, len(longest)) for horizon in HORIZONS})
         for label, table in errors.items():
             at = dict(zip(table["steps"], table["iqm"], strict=True))

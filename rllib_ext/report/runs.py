@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -17,8 +17,10 @@ from mnm import Settings
 from mnm.settings import ALGORITHMS
 from rllib_ext.checkpoint_files import TASK_FILE
 from rllib_ext.errors import UserError
+from rllib_ext.located import located
 from rllib_ext.ray_session import first_line
 from rllib_ext.run_folder import (
+    PROGRESS_FILE,
     RETURN_COLUMN,
     STEPS_COLUMN,
     SUMMARY_FILE,
@@ -40,6 +42,7 @@ PLAN_NAMES = (
 LEARNER = "learners/default_policy"
 PARTS = ("fit", "update", "imagine", "ingest", "publish")  # of a learner's turn
 IDLE_COLUMN = "learner_idle_s"
+MEASURED = rf"^(bound/|{RETURN_COLUMN}$|{LEARNER}/seconds_|{IDLE_COLUMN}$|time_total_s$)"
 LONGEST_LABEL = 60  # letters
 
 
@@ -54,13 +57,13 @@ class Run:
         summary: of a run that ended as planned and has not gone on since; else None.
     """
 
-    folder: Path
+    folder: Location
     plan: RunPlan
     progress: pd.DataFrame
     summary: dict[str, Any] | None
 
     @staticmethod
-    def load(folder: Path) -> Run:
+    def load(folder: Location) -> Run:
         """Reads a run's folder and changes nothing in it.
 
         Raises:
@@ -70,14 +73,17 @@ class Run:
             raise UserError(f"There is no run's folder {folder}.")
         if (folder / TASK_FILE).is_file():
             raise UserError(f"{folder} is a checkpoint: name the run's folder, {folder.parent}.")
-        place = Location.of(folder)
-        plan, progress = RunPlan.load(place), read_progress(place)
+        plan, progress = RunPlan.load(folder), read_progress(folder)
+        wrong = progress.filter(regex=MEASURED).select_dtypes(exclude="number").columns
+        if len(wrong):
+            file = folder / PROGRESS_FILE
+            raise UserError(f"{file} is damaged: not all of its column {wrong[0]} is numbers.")
         if plan.algo not in ALGORITHMS:
             raise UserError(f"{folder} is of an algorithm that is not known here: {plan.algo!r}.")
         summary, file = None, folder / SUMMARY_FILE
         if file.is_file():
             try:
-                summary = json.loads(file.read_text())
+                summary = json.loads(file.read())
                 final = (int(summary["env_steps"]), float(summary["evaluation_return_mean"]))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{file} is damaged: {first_line(error)}.") from error
@@ -96,7 +102,7 @@ class Run:
     @cached_property
     def checkpoint(self) -> Location | None:
         """The newest whole checkpoint."""
-        return newest_checkpoint(Location.of(self.folder))
+        return newest_checkpoint(self.folder)
 
     @property
     def steps(self) -> int:
@@ -155,17 +161,21 @@ class Group:
     @property
     def interval(self) -> float:
         """Real steps between the points of a curve that all runs share."""
-        return float(max(run.plan.evaluation_interval for run in self.runs))
+        return float(max(1, *(run.plan.evaluation_interval for run in self.runs)))
 
 
-def load_runs(folders: Iterable[Path]) -> list[Run]:
+def load_runs(folders: Iterable[str | PurePath]) -> list[Run]:
     """The runs in these folders, each once.
+
+    Args:
+        folders: paths, or URIs of folders in a bucket.
 
     Raises:
         UserError: see `Run.load`.
     """
-    unique = {folder.resolve(): folder for folder in folders}
-    return [Run.load(folder) for folder in unique.values()]
+    places = [located(str(folder)) for folder in folders]
+    unique = {place.full_name: place for place in places}
+    return [Run.load(place) for place in unique.values()]
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

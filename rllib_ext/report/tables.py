@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from distributed.storage import Location
 from rllib_ext.report.model_check import ModelCheck
 from rllib_ext.report.runs import Group
 from rllib_ext.run_folder import RETURN_COLUMN
@@ -134,7 +135,7 @@ def bound_curves(group: Group) -> dict[str, pd.DataFrame] | None:
 
 
 def error_curves(
-    groups: Sequence[Group], checks: Mapping[Path, ModelCheck]
+    groups: Sequence[Group], checks: Mapping[Location, ModelCheck]
 ) -> dict[str, pd.DataFrame]:
     """Error of the models by horizon, as interquartile means over the group's checked runs.
 
@@ -143,7 +144,7 @@ def error_curves(
     """
     tables = {}
     for group in groups:
-        errors = [checks[run.folder].error.rmse for run in group.runs if run.folder in checks]
+        errors = [checks[run.folder].error for run in group.runs if run.folder in checks]
         curves = [Curve.of(np.arange(1, len(error) + 1), error) for error in errors]
         if curves:
             tables[group.label] = aggregate(curves, 1.0)

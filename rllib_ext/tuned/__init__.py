@@ -31,6 +31,12 @@ def tuned_settings(env: str, algo: str = "mnm") -> dict[str, Any]:
     return {**(tables.get("all") or {}), **(tables.get(algo) or {})}
 
 
+def tuned_tasks() -> list[str]:
+    """Gymnasium ids of the tasks that something is tuned for."""
+    names = (file.name for file in resources.files(__package__).iterdir())
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
 def tuned_config(env: str, algo: str = "mnm") -> MnMConfig:
     """A config for `env` with the settings tuned for it, those of the preset where none are."""
     config = MnMConfig().environment(env)

@@ -54,7 +54,9 @@ def table(returns: dict[tuple[str, int], list[float]], interval: int = 100) -> p
         for (algo, seed), values in returns.items()
         for place, value in enumerate(values)
     ]
-    return pd.DataFrame(rows).reindex(columns=tables.COLUMNS)
+    digests = {run.plan.algo: run.digest for run in runs_of("small")}
+    content = pd.DataFrame(rows).reindex(columns=tables.COLUMNS)
+    return content.assign(settings=content["algo"].map(digests))
 
 
 def test_every_experiment_has_valid_runs_of_their_own() -> None:
@@ -138,10 +140,10 @@ def test_tables_hold_an_evaluation_a_row_and_replace_a_runs_old_ones(
     assert set(rows["settings"]) == {mnm.digest, sac.digest}
 
 
-def test_groups_count_seeds_and_steps(tmp_path: Path) -> None:
+def test_groups_count_seeds_and_steps(small: Experiment, tmp_path: Path) -> None:
     content = table({("mnm", 0): [-900, -150, -300], ("mnm", 1): [-900, -500, -400]})
     content.to_csv(tmp_path / "small.csv", index=False)
-    (group,) = groups(SMALL, tmp_path / "small.csv")
+    (group,) = groups("small", tmp_path)
     assert group.solved == 1
     assert group.reached[0] == 200
     assert math.isnan(group.reached[1])
@@ -150,10 +152,20 @@ def test_groups_count_seeds_and_steps(tmp_path: Path) -> None:
     assert group.interval[0] == -350
 
 
-def test_a_run_that_stopped_early_counts_on_only_where_solved_runs_stop(tmp_path: Path) -> None:
+def test_runs_with_other_settings_do_not_count(small: Experiment, tmp_path: Path) -> None:
+    content = table({("mnm", 0): [-900, -150, -300], ("mnm", 1): [-900, -500, -400]})
+    content.loc[content["seed"] == 1, "settings"] = "00000000"
+    content.to_csv(tmp_path / "small.csv", index=False)
+    (group,) = groups("small", tmp_path)
+    assert list(group.curves) == [0]
+
+
+def test_a_run_that_stopped_early_counts_on_only_where_solved_runs_stop(
+    small: Experiment, tmp_path: Path
+) -> None:
     content = table({("mnm", 0): [-900, -150], ("mnm", 1): [-900, -500, -400]})
     content.to_csv(tmp_path / "small.csv", index=False)
-    (group,) = groups(SMALL, tmp_path / "small.csv")
+    (group,) = groups("small", tmp_path)
     assert not group.finished
     assert group.mean_curve(100)["iqm"].tolist() == [-900, -325, -275]
 
@@ -167,11 +179,15 @@ def test_the_page_recommends_what_solved_most_seeds_and_says_what_was_not_run(
     first = page.text(tmp_path).splitlines()[:10]
     assert any(
         line.startswith("| Pendulum-v1 | `mnm train --env Pendulum-v1 --algo mnm` | 3 of 3 | 200 |")
+        and line.endswith("| sac (3) |")
         for line in first
     )
     assert "Hopper-v5 (not run)" in page.text(tmp_path)
-    two = table({key: value for key, value in returns.items() if key[1] < 2})
-    two.to_csv(tmp_path / "small.csv", index=False)
+    fewer = table({key: value for key, value in returns.items() if key[0] == "sac" or key[1] < 2})
+    fewer.to_csv(tmp_path / "small.csv", index=False)
+    assert "`mnm train --env Pendulum-v1 --algo sac` | 3 of 3 |" in page.text(tmp_path)
+    unfinished = table({key: value[:2] for key, value in returns.items()})
+    unfinished.to_csv(tmp_path / "small.csv", index=False)
     assert "| Pendulum-v1 | `mnm train" not in page.text(tmp_path)
 
 
@@ -183,7 +199,7 @@ def test_figures_are_the_same_each_time(small: Experiment, tmp_path: Path) -> No
     table({("mnm", 0): [-900, -150], ("mnm", 1): [-900, -500, -400]}).to_csv(
         tmp_path / "small.csv", index=False
     )
-    found = groups(SMALL, tmp_path / "small.csv")
-    for name in ("a.svg", "b.svg"):
-        page.draw("small", SMALL, found, tmp_path / name)
-    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    found = groups("small", tmp_path)
+    for name in ("a.png", "b.png"):
+        page.draw(SMALL, found, tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

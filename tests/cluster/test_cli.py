@@ -220,6 +220,9 @@ def no_start(*arguments: Any, **options: Any) -> None:
         (("evaluate", ".", "--episodes", "few"), "--episodes"),
         (("evaluate", ".", "--seed", "-1"), "--seed -1 is not valid"),
         (("evaluate", "."), "is not a checkpoint of mnm"),
+        (("report",), "Missing argument .*runs"),
+        (("report", "."), "is not a run's folder: it has no run.json"),
+        (("report", "no/such/folder"), "There is no run's folder no/such/folder"),
         (("inspect", "."), "Missing option '--data'"),
         (("inspect", ".", "--data", "."), "is not a checkpoint of mnm"),
     ],
@@ -238,7 +241,9 @@ def test_other_bad_input_gets_one_sentence(
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("words", [("--help",), ("train", "--help"), ("evaluate", "--help")])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("train", "--help"), ("evaluate", "--help"), ("report", "--help")]
+)
 def test_help_is_shown(words: tuple[str, ...], mnm: Mnm) -> None:
     done = mnm(*words)
     assert done.code == 0
@@ -334,6 +339,25 @@ def test_evaluate_prints_json(finished: dict[str, Any], mnm: Mnm) -> None:
     assert figures["episodes"] == 4
     assert 0 < figures["return_mean"] <= 10
     assert mnm(*words).out == done.out
+
+
+def test_a_report_on_a_run_has_all_that_the_run_measured(
+    finished: dict[str, Any], mnm: Mnm, tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    done = mnm("report", finished["folder"], "--output", page, "--tables", tmp_path / "tables")
+    assert done.code == 0
+    assert done.err == ""
+    assert str(page) in done.out
+    (run,) = pd.read_csv(tmp_path / "tables" / "runs.csv").to_dict("records")
+    summary = json.loads((finished["folder"] / "summary.json").read_text())
+    assert (run["status"], run["seed"], run["steps"]) == ("finished", 1, summary["env_steps"])
+    assert run["final_return"] == pytest.approx(summary["evaluation_return_mean"], rel=1e-5)
+    curves = pd.read_csv(tmp_path / "tables" / "curves.csv")
+    assert set(curves["quantity"]) == {"return", "estimate", "log_return"}
+    assert pd.read_csv(tmp_path / "tables" / "model_error.csv")["horizon"].tolist()[0] == 1
+    for missing in ("No model was checked", "None of these runs", "no run has an evaluation"):
+        assert missing not in page.read_text()
 
 
 def test_evaluate_refuses_a_checkpoint_of_another_task(finished: dict[str, Any], mnm: Mnm) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from distributed.telemetry import METRICS, prometheus_name
+from tests.cluster.commands import ROOT
 
 pytestmark = pytest.mark.skipif(
     sys.version_info < (3, 11), reason="Grafana's builders need Python 3.11"
@@ -94,6 +95,19 @@ def test_a_panel_says_what_it_tells(boards: list[dict[str, Any]]) -> None:
             assert target["legendFormat"].startswith("{{run}}")
         right = panel["gridPos"]["x"] + panel["gridPos"]["w"]
         assert right <= 24
+
+
+def test_the_page_of_the_documentation_has_every_panel_and_alert(
+    boards: list[dict[str, Any]],
+) -> None:
+    from cluster.grafana.alerts import ALERTS
+
+    rows = [f"| {panel['title']} | {panel['description']} |" for panel in panels(boards)]
+    for alert in ALERTS:
+        summary = alert.summary.replace("{{ .Labels.run }}", "R")
+        rows.append(f"| {alert.title} | {summary} | {alert.action} |")
+    page = (ROOT / "docs" / "dashboards.md").read_text()
+    assert [line for line in page.splitlines() if re.match(r"\| [A-Z]", line)] == rows
 
 
 def test_plain_queries_have_no_variables_of_grafana() -> None:

@@ -13,6 +13,7 @@ from mnm import Transitions
 from mnm.classifier import TransitionClassifier
 from mnm.diagnostics import (
     coverage,
+    imagined_trajectories,
     in_order,
     judge_one_step,
     judge_open_loop,
@@ -177,3 +178,24 @@ def test_the_classifier_is_asked_about_both_with_the_same_states_and_actions() -
     real, imagined = real_probabilities(classifier, model, rows, generator, None)
     assert (real > 0.5).mean() == 1.0
     assert (imagined < 0.5).mean() > 0.98
+
+
+def test_imagined_trajectories_follow_the_actions_from_the_start_they_are_given() -> None:
+    model = linear_model(shifts=(9.0, 1.0))
+    actions = np.array([[0.5], [-1.0], [0.0]])
+    drawn = imagined_trajectories(
+        model,
+        np.array([3.0]),
+        actions,
+        4000,
+        torch.Generator().manual_seed(0),
+        torch.tensor([1]),
+    )
+    assert drawn.shape == (4000, 4, 1)
+    assert (drawn[:, 0] == 3.0).all()
+    mean, variance = 3.0, 0.0
+    for step, action in enumerate(actions[:, 0]):
+        mean = DECAY * mean + PUSH * action + 1.0
+        variance = DECAY**2 * variance + deviation_of(model) ** 2
+        assert drawn[:, step + 1].mean() == pytest.approx(mean, abs=0.04)
+        assert drawn[:, step + 1].std() == pytest.approx(math.sqrt(variance), rel=0.05)

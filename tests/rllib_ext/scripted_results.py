@@ -24,7 +24,6 @@ def result(iteration: int, **figures: float) -> dict[str, Any]:
         "weight_lag": 20,
         "worker_failures": 0,
         "worker_restarts": 0,
-        "learner_idle_s": 0.5 * iteration,
         "waited_for_steps_s": 0.4 * iteration,
         "waited_for_lag_s": 0.1 * iteration,
         "num_healthy_collectors": 2,

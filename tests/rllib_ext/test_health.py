@@ -157,6 +157,13 @@ def test_iterations_made_again_from_a_checkpoint_count_once() -> None:
     assert names == ["collectors fail"]
 
 
+def test_after_a_restore_statistics_may_be_unknown_again() -> None:
+    health = Health(config())
+    for i, since_restore in ((1, 1), (2, 2), (3, 1)):
+        again = result(i, model_holdout_rmse=math.nan if i == 3 else 0.1)
+        assert health.take({**again, "iterations_since_restore": since_restore}) == []
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_advice_names_only_what_there_is(rule: Any) -> None:
     text = f"{rule.sentence} {rule.advice}"

@@ -258,7 +258,6 @@ def test_rows_of_a_log_are_read_back_by_the_next_run(tmp_path: Path) -> None:
         ({"input_": ["a"], "offline_updates": -1}, "offline_updates=-1 is not valid"),
         ({"input_": ["a"], "offline_updates": 1.5}, r"offline_updates=1.5 is not valid"),
         ({"input_": ""}, r"input_=\[''\] is not valid"),
-        ({"output": 5}, "output=5 is not valid"),
         ({"output_max_rows_per_file": 0}, "output_max_rows_per_file=0 is not valid"),
     ],
 )
@@ -271,6 +270,10 @@ def test_offline_settings_from_a_dictionary_are_checked_too() -> None:
     config = tiny_config("sac")
     config.update_from_dict({"input_read_episodes": True})
     with pytest.raises(ValueError, match="input_read_episodes has no effect on MnM"):
+        config.validate()
+    config = tiny_config("sac")
+    config.update_from_dict({"output": 5})
+    with pytest.raises(ValueError, match="output=5 is not valid: name a folder, or a URI of one"):
         config.validate()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from distributed.storage import Location
 from rllib_ext import MnMConfig
 from rllib_ext.health import Health
 from rllib_ext.progress import JsonLines, ProgressDisplay, sparkline
@@ -29,12 +30,14 @@ FIRST = result(
     num_updates_lifetime=0,
     model_holdout_rmse=NAN,
     classifier_accuracy=NAN,
-    learner_idle_s=9.0,
+    waited_for_steps_s=8.0,
+    waited_for_lag_s=1.0,
 )
 SECOND = result(
     2,
     num_updates_lifetime=100,
-    learner_idle_s=9.5,
+    waited_for_steps_s=8.5,
+    waited_for_lag_s=1.0,
     evaluation__env_runners__episode_return_mean=9.25,
 )
 SATURATED = [result(iteration, classifier_accuracy=0.98) for iteration in (1, 2, 3, 4, 5)]
@@ -98,8 +101,7 @@ def test_off_a_terminal_there_is_one_plain_line_an_iteration(
     lines = piped(monkeypatch, [FIRST, SECOND])
     assert lines == [
         "mnm on Line-v0, seed 0: 300 steps",
-        "steps 100  return 1.5  training return 3.0  steps/s 10.0  learner idle 90%  "
-        "weight lag 20  time left 0.3 min",
+        "steps 100  return 1.5  training return 3.0  steps/s 10.0  learner idle 90%  weight lag 20",
         "steps 200  return 9.2  training return 3.0  steps/s 10.0  updates/s 10  learner idle 5%  "
         "model error 0.125  classifier accuracy 0.75  weight lag 20  time left 0.2 min",
     ]
@@ -180,6 +182,7 @@ def test_json_has_every_figure_on_a_line_of_its_own(capfd: pytest.CaptureFixture
     tables = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [table["type"] for table in tables] == ["iteration"] * 4
     assert [table["env_steps"] for table in tables] == [100, 200, 300, 400]
+    assert {type(table["env_steps"]) for table in tables} == {int}
     assert tables[0]["classifier_accuracy"] is None
     assert tables[0]["learner_idle_share"] == 0.9
     assert tables[1]["updates_per_s"] == 200.0
@@ -191,7 +194,7 @@ def test_json_has_every_figure_on_a_line_of_its_own(capfd: pytest.CaptureFixture
 
 def test_the_picture_of_the_docs_is_of_a_runs_last_panel(tmp_path: Path) -> None:
     plan = RunPlan("Pendulum-v1", "mnm", {}, 300, num_env_runners=2, num_rollout_workers=1)
-    plan.save(tmp_path)
+    plan.save(Location.of(tmp_path))
     (tmp_path / "result.json").write_text("".join(json.dumps(r) + "\n" for r in (FIRST, SECOND)))
     runpy.run_path(str(DRAW))["draw"](tmp_path, tmp_path / "panel.svg")
     text = html.unescape((tmp_path / "panel.svg").read_text()).replace("\xa0", " ")

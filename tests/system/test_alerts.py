@@ -20,6 +20,7 @@ HEALTHY = {
     "mnm_offline_updates": "0x40",
     "mnm_weights_age_seconds": "2x40",
     "mnm_classifier_accuracy": "0.7x40",
+    "mnm_model_holdout_rmse": "0.5x40",
     "mnm_non_finite_statistics": "0x40",
     "mnm_learner_idle_ratio": "0.2x40",
     "mnm_worker_restarts": "0 1x39",
@@ -52,7 +53,7 @@ def test_an_alert_fires_for_its_fault_and_for_nothing_else(fault: str, tmp_path:
     expected = {
         "exp_labels": {"project": "mnm", "run": "ill"},
         "exp_annotations": {
-            name: text.replace("{{ $labels.run }}", "ill")
+            name: text.replace("{{ .Labels.run }}", "ill")
             for name, text in rules()[fault]["annotations"].items()
         },
     }

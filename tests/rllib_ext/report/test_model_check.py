@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from rllib_ext.report.figures import draw_paths
 from rllib_ext.report.model_check import PATHS, check_models
 from rllib_ext.report.runs import load_runs
+from tests.line_tasks import Line
 from tests.rllib_ext.small_runs import write_run
 
 
@@ -21,14 +25,14 @@ def test_models_of_one_task_are_checked_in_the_same_units(tmp_path: Path) -> Non
         ]
     )
     checks, notes = check_models(runs, episodes=2, horizon=4)
-    assert set(checks) == {tmp_path / "mnm", tmp_path / "mbpo"}
+    assert set(checks) == {run.folder for run in runs[:2]}
     (note,) = notes
     assert note == f"{tmp_path / 'none'}: no whole checkpoint."
-    mnm, mbpo = checks[tmp_path / "mnm"], checks[tmp_path / "mbpo"]
+    mnm, mbpo = checks.values()
     assert np.array_equal(mnm.scale, mbpo.scale)
     for check in (mnm, mbpo):
-        assert len(check.error.rmse) == 4
-        assert np.isfinite(check.error.rmse).all()
+        assert len(check.error) == len(check.unchanged) == 4
+        assert np.isfinite(check.error).all()
         steps = len(check.real) - 1
         assert 4 <= steps <= 10
         assert (np.diff(check.real[:, 1]) == 1).all()  # the steps of one episode
@@ -36,10 +40,40 @@ def test_models_of_one_task_are_checked_in_the_same_units(tmp_path: Path) -> Non
         assert (check.imagined[:, 0] == check.real[0]).all()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_a_model_that_runs_away_is_drawn_all_the_same(tmp_path: Path, value: float) -> None:
+    (run,) = load_runs([write_run(tmp_path / "run", checkpoint=True)])
+    checks, _ = check_models([run], episodes=1, horizon=2)
+    check = checks[run.folder]
+    check.imagined[:, 3:, 0] = value
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of the quantiles
+        assert draw_paths(run, "mnm", check).source.startswith("data:image/svg+xml")
+
+
+def test_an_environment_that_fails_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = load_runs([write_run(tmp_path / "run", checkpoint=True)])
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("out of order\nTraceback")
+
+    monkeypatch.setattr(Line, "step", fail)
+    checks, notes = check_models([run], episodes=1, horizon=2)
+    assert checks == {}
+    (note,) = notes
+    assert "out of order" in note
+    assert "\n" not in note
+
+
 def test_a_dimension_that_does_not_move_does_not_count(tmp_path: Path) -> None:
-    run = load_runs([write_run(tmp_path / "run", checkpoint=True)])
-    checks, _ = check_models(run, episodes=1, horizon=2)
-    check = checks[tmp_path / "run"]
+    (run,) = load_runs([write_run(tmp_path / "run", checkpoint=True)])
+    checks, _ = check_models([run], episodes=1, horizon=3)
+    check = checks[run.folder]
     assert np.isinf(check.scale).tolist() == [False, False, True]  # the number of the episode
-    assert (check.error.rmse_by_dimension[:, 2] == 0).all()
-    assert (check.error.rmse > 0).all()
+    # Between the others, the mean square over three dimensions: k steps of one each among them.
+    steps = np.arange(1, 4) / check.scale[1]
+    assert (check.unchanged >= steps / np.sqrt(3)).all()
+    assert (check.unchanged < 3 * steps).all()
+    assert np.isfinite(check.error).all()

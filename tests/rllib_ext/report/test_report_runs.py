@@ -32,6 +32,14 @@ def test_a_finished_run_says_what_it_came_to(tmp_path: Path) -> None:
     assert run.checkpoint is None
 
 
+def test_a_run_may_be_named_by_its_uri(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    (run,) = load_runs([folder.as_uri(), folder])
+    assert run.final_return == 4.5
+    with pytest.raises(UserError, match="nowhere://run cannot be used"):
+        load_runs(["nowhere://run"])
+
+
 def test_an_unfinished_run_counts_as_far_as_it_came(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", [1.0, math.nan, 3.0], finished=False)
     with (folder / "progress.csv").open("a") as file:
@@ -103,6 +111,12 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "progress.csv is damaged: could not convert string to float",
     ),
+    "a return that is no number": (
+        lambda folder: (folder / "progress.csv").write_text(
+            (folder / "progress.csv").read_text().replace("20.0,2,2.0", "20.0,2,two")
+        ),
+        "progress.csv is damaged: not all of its column evaluation/.* is numbers",
+    ),
     "a progress that is no text": (
         lambda folder: (folder / "progress.csv").write_bytes(b"\xff\xfe\x00\n\x00"),
         "progress.csv is damaged",
@@ -139,7 +153,7 @@ def test_seeds_make_a_group_and_settings_set_groups_apart(tmp_path: Path) -> Non
         write_run(tmp_path / "f", env="tests.line_tasks:Twin-v0"),
     ]
     groups = group_runs(load_runs([*folders, folders[0]]))
-    assert [(group.label, [run.folder.name for run in group.runs]) for group in groups] == [
+    assert [(group.label, [run.folder.last for run in group.runs]) for group in groups] == [
         ("mnm (updates_to_data_ratio=20.0)", ["b", "a"]),
         ("mnm (updates_to_data_ratio=5)", ["c"]),
         ("sac", ["d", "e"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,9 @@ import pytest
 
 from rllib_ext.errors import UserError
 from rllib_ext.run_annotations import RunAnnotations, run_annotations
-from rllib_ext.run_folder import STEPS_COLUMN
+from rllib_ext.run_folder import STEPS_COLUMN, SUMMARY_FILE
 from tests.cluster.commands import LINE, Mnm
 from tests.cluster.grafana_server import TOKEN, Fault, GrafanaServer
-
-pytest_plugins = ["tests.cluster.conftest"]
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +119,8 @@ def test_a_run_of_mnm_train_marks_itself(
     assert done.code == 0, done.err
     assert [mark["tags"] for mark in server.annotations][:1] == [["mnm", "start", "my-run"]]
     assert server.annotations[-1]["tags"] == ["mnm", "end", "my-run"]
-    assert server.annotations[-1]["text"].endswith("ended at 40 real steps")
+    steps = json.loads((run / SUMMARY_FILE).read_text())["env_steps"]
+    assert server.annotations[-1]["text"].endswith(f"ended at {steps} real steps")
     assert {mark["tags"][1] for mark in server.annotations} == {"start", "checkpoint", "end"}
     assert server.url not in (run / "run.json").read_text()
     leaked = [

@@ -1,0 +1,42 @@
+"""Tests of what the report's figures draw."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mnm.tabular.figure_style import BLUE, RED
+from rllib_ext.report.figures import Picture, draw_learning_curves, draw_model_error
+from rllib_ext.report.runs import group_runs, load_runs
+from rllib_ext.report.tables import learning_curves
+from tests.rllib_ext.small_runs import write_run
+
+
+def svg_of(picture: Picture) -> str:
+    return base64.b64decode(picture.source.partition(",")[2]).decode().lower()
+
+
+def test_a_group_has_one_colour_in_all_figures(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "a", algo="sac"), write_run(tmp_path / "b", algo="mbpo")]
+    groups = group_runs(load_runs(runs))
+    curves = draw_learning_curves(groups, learning_curves(groups), "Line-v0")
+    errors = pd.DataFrame({"steps": [1, 2], "runs": 1, "iqm": [0.1, 0.2], "low": 0.1, "high": 0.2})
+    error = draw_model_error(groups, {"mbpo": errors}, np.ones(2), "Line-v0")
+    assert BLUE.lower() in svg_of(curves)  # sac's, which has no model
+    assert BLUE.lower() not in svg_of(error)
+    assert RED.lower() in svg_of(curves)
+    assert RED.lower() in svg_of(error)
+    assert error.text == "Error of the model by horizon on Line-v0: mbpo 0.2 after 2 steps."
+
+
+def test_a_curve_is_dotted_where_runs_are_missing(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", seed=1)]
+    whole = group_runs(load_runs(runs))
+    runs[1] = write_run(tmp_path / "c", [1.0, 2.0], finished=False, seed=1)
+    missing = group_runs(load_runs(runs))
+    dotted = "stroke-dasharray"
+    assert dotted not in svg_of(draw_learning_curves(whole, learning_curves(whole), "Line-v0"))
+    assert dotted in svg_of(draw_learning_curves(missing, learning_curves(missing), "Line-v0"))
