@@ -37,7 +37,7 @@ def make(runs: Sequence[Run], root: Path, after: Callable[[Run], None]) -> bool:
     Args:
         runs: in their order.
         root: of all runs' folders.
-        after: called after each run.
+        after: called after each run, one that a signal stopped too.
 
     Returns:
         Whether none was stopped by a signal.
@@ -58,9 +58,9 @@ def make(runs: Sequence[Run], root: Path, after: Callable[[Run], None]) -> bool:
                 if not held or is_done(run, root):
                     continue
                 summary = _make_one(run, folder)
+            after(run)
             if summary is None:
                 return False
-            after(run)
     return True
 
 
