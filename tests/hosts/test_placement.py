@@ -58,7 +58,7 @@ def placed() -> list[Any]:
                 )
             words = [cluster.address, *map(json.dumps, RUNS)]
             done = subprocess.run(
-                [sys.executable, "-m", "tests.cluster.placed_groups", *words],
+                [sys.executable, "-m", "tests.hosts.placed_groups", *words],
                 cwd=ROOT,
                 capture_output=True,
                 text=True,
@@ -77,10 +77,13 @@ def marks_of(pairs: list[tuple[str, list[str]]], kind: str) -> list[str]:
 def test_each_kind_of_actor_is_on_the_nodes_of_its_role(placed: list[Any]) -> None:
     for pairs in placed[:2]:
         assert set(marks_of(pairs, "driver")) <= GPU_NODES
-        assert set(marks_of(pairs, "environment runner")) == CPU_NODES
     assert marks_of(placed[0], "environment runner") == sorted([*CPU_NODES, *CPU_NODES])
     assert set(marks_of(placed[1], "learner")) <= GPU_NODES
-    assert set(marks_of(placed[1], "rollout worker")) == CPU_NODES
+    # Ray spreads a run's bundles, whoever sits in them.
+    runners, workers = (
+        marks_of(placed[1], kind) for kind in ("environment runner", "rollout worker")
+    )
+    assert sorted([*runners, *workers]) == sorted([*CPU_NODES, *CPU_NODES])
 
 
 def test_workers_with_a_part_of_a_gpu_are_on_the_learners_node(placed: list[Any]) -> None:
