@@ -75,8 +75,8 @@ def main(
             metric=EVALUATION_RETURN,
             mode="max",
             num_samples=samples,
-            max_concurrent_trials=concurrent,
-            search_alg=BasicVariantGenerator(random_state=seed),
+            # Tune ignores its own max_concurrent_trials beside a generator that is given.
+            search_alg=BasicVariantGenerator(max_concurrent=concurrent or 0, random_state=seed),
             scheduler=ASHAScheduler(
                 time_attr=NUM_ENV_STEPS_SAMPLED_LIFETIME,
                 max_t=steps,
