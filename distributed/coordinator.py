@@ -11,7 +11,7 @@ import ray
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
 from distributed.elasticity import ElasticActors, Load, count_actors
-from distributed.failure import FAILURES_IN_A_ROW, Failed
+from distributed.failure import FAILURES_IN_A_ROW, PROBE_EVERY_S, Failed, Seldom
 from distributed.flow import (
     CollectorProtocol,
     FlowCounts,
@@ -84,6 +84,7 @@ class Coordinator:
         self._load = Load()  # of the collectors, since they last were adapted to it
         self._held_by: str | None = None  # what keeps collectors without a request from having one
         self._failures_in_a_row = 0
+        self._is_time_to_probe = Seldom(PROBE_EVERY_S)
         self._waited = (0, 0)  # batches, real and imagined, when the learner last came free
         self.handed_over: Counter[tuple[str, int]] = Counter()  # rows, by role and worker
 
@@ -147,8 +148,9 @@ class Coordinator:
         return report
 
     def probe(self) -> None:
-        """Brings restarted rollout workers back; collectors are RLlib's own to bring back."""
-        if self.pool is not None:
+        """Brings restarted rollout workers back, where it did not try just now; collectors are
+        RLlib's own to bring back."""
+        if self.pool is not None and self._is_time_to_probe():
             self.counts.worker_restarts += self.pool.probe()
 
     def adapt(self) -> None:

@@ -19,6 +19,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME as SAMPLED
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from distributed.coordinator import LEARNER_GONE, Coordinator
+from distributed.failure import PROBE_EVERY_S, Seldom
 from distributed.flow import Pace
 from distributed.learner_core import TurnReport
 from distributed.stop_request import StopAsked
@@ -74,6 +75,7 @@ class MnM(Algorithm):
         run = config.output_run or Path(self.logdir).name  # under Tune the trial's folder
         self._reporting = Reporting(self._settings, run, config.resolved_max_weight_lag())
         self._stop_asked = StopAsked()
+        self._is_time_to_probe = Seldom(PROBE_EVERY_S)
         super().setup(config)  # its callback on_algorithm_init may restore a checkpoint
         if config.output is not None:
             folder, rows = config.output, config.output_max_rows_per_file
@@ -151,10 +153,17 @@ class MnM(Algorithm):
         return result
 
     def restore_env_runners(self, env_runner_group: Any) -> list[int]:
-        """RLlib's; collectors that come back are counted."""
+        """RLlib's; collectors that come back are counted.
+
+        RLlib asks the dead ones before every turn, and waits for an answer: with one that stays
+        away, a run would make few turns a second.
+        """
+        if env_runner_group is not self.env_runner_group:
+            return super().restore_env_runners(env_runner_group)
+        if not self._is_time_to_probe():
+            return []
         restored = super().restore_env_runners(env_runner_group)
-        if env_runner_group is self.env_runner_group:
-            self.coordinator.counts.worker_restarts += len(restored)
+        self.coordinator.counts.worker_restarts += len(restored)
         return restored
 
     def _end_iteration(self) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ray.exceptions import RayActorError, RayTaskError
 
 from distributed import coordinator as coordinator_module
+from distributed import failure
 from distributed.coordinator import REQUESTS_PER_COLLECTOR, Coordinator
 from distributed.failure import FAILURES_IN_A_ROW, Failed
 from distributed.flow import Pace
@@ -368,6 +369,22 @@ def test_finish_learning_leaves_the_learner_at_rest() -> None:
 def test_restarted_rollout_workers_are_brought_back_and_counted() -> None:
     flow = Flow(1, 2, advance=everything_at_once)
     flow.workers.unhealthy.add(1)
+    flow.coordinator.probe()
+    assert flow.workers.healthy_actor_ids() == [0, 1]
+    assert flow.coordinator.counts.worker_restarts == 1
+
+
+def test_rollout_workers_that_were_just_asked_are_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(failure.time, "monotonic", lambda: now)
+    flow = Flow(1, 2, advance=everything_at_once)
+    flow.coordinator.probe()
+    flow.workers.unhealthy.add(1)
+    flow.coordinator.probe()
+    assert flow.workers.healthy_actor_ids() == [0]
+    now = failure.PROBE_EVERY_S
     flow.coordinator.probe()
     assert flow.workers.healthy_actor_ids() == [0, 1]
     assert flow.coordinator.counts.worker_restarts == 1
