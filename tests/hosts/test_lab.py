@@ -15,6 +15,7 @@ from tests.hosts.lab import ROOT, processes_in, wait_for
 LAB = """
 import json, signal
 from tests.hosts.lab import Desk
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 desk = Desk()
 desk.add_hosts([20, 21])[1].cut_dead()
 print(json.dumps(sorted(desk.seen)), flush=True)
