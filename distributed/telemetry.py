@@ -190,6 +190,10 @@ def _learning() -> Iterable[Metric]:
         ("estimate", "estimate of the bound by imagined rollouts, at the last evaluation"),
         ("log_return", "log of the expected transformed return of real episodes, beside it"),
         ("gap", "log return minus bound"),
+        (
+            "model_optimism",
+            "log return that imagined trajectories promise minus that of real episodes",
+        ),
     ):
         for end, text in (("", ""), ("_low", ": lower end"), ("_high", ": upper end")):
             interval = f"{text} of the 95 % interval" if text else ""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mnm.agent_networks import TaskSpaces, build_networks
-from mnm.bound_estimate import imagined_bounds, real_log_returns
+from mnm.bound_estimate import BoundSamples, imagined_bounds, real_log_returns
 from mnm.model_fit import FitReport, ModelFitter
 from mnm.policy import TanhGaussianPolicy, load_numpy_weights
 from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer
@@ -240,7 +240,7 @@ class Agent:
         episode_rewards: Sequence[np.ndarray],
         terminateds: Sequence[bool],
         policy_weights: Mapping[str, np.ndarray] | None = None,
-    ) -> tuple[np.ndarray, np.ndarray, int]:
+    ) -> BoundSamples:
         """Samples of both sides of the bound; see `mnm.bound_estimate`.
 
         Args:
@@ -250,9 +250,8 @@ class Agent:
             policy_weights: of the policy that played them (`numpy_weights`); None: the present one.
 
         Returns:
-            [bound_rollouts] nats along imagined trajectories, whose mean is the estimate of the
-            bound; [N] log returns of the real episodes, the log of whose mean exponential is the
-            log return; the horizon, cut to the shortest episode that did not terminate.
+            `bound_rollouts` imagined trajectories and the N real episodes, over the horizon that
+            the shortest episode which did not terminate allows.
         """
         lengths = [
             len(rewards)
@@ -269,11 +268,12 @@ class Agent:
         if policy_weights is not None:
             policy = copy.deepcopy(policy)
             load_numpy_weights(policy, policy_weights)
-        return self._imagine_bounds(policy, start_observations, horizon), real, horizon
+        imagined = self._imagine_bounds(policy, start_observations, horizon)
+        return BoundSamples(*imagined, real, horizon)
 
     def _imagine_bounds(
         self, policy: TanhGaussianPolicy, start_observations: np.ndarray, horizon: int
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, np.ndarray]:
         networks, settings = self.networks, self.settings
         assert networks.dynamics is not None
         assert networks.classifier is not None
@@ -284,17 +284,18 @@ class Agent:
             generator=self.generator,
             device=self.device,
         )
-        bounds = imagined_bounds(
+        bounds, log_returns = imagined_bounds(
             policy,
             networks.dynamics,
             networks.classifier,
             self.rewards,
+            float(self.replay.all_rows().rewards.max()),
             starts[drawn],
             horizon,
             self.generator,
             self._members(),
         )
-        return bounds.cpu().numpy()
+        return bounds.cpu().numpy(), log_returns.cpu().numpy()
 
     @property
     def _has_holdout(self) -> bool:

@@ -8,13 +8,16 @@ docs/theory.md; `mnm.tabular.finite_horizon_bound` is the exact counterpart):
         log Z + E_q sum_{t<T} [ gamma^t / Z log r'
                                 + (gamma^(t+1) - gamma^T) / (1 - gamma^T) log p/q ]
 
-The classifier's unclipped logit stands for log p/q, so this is an estimate and not a bound.
+The classifier's unclipped logit stands for log p/q, so this is an estimate and not a bound. The
+same trajectories tell what the model promises, E_q sum gamma^t r': above the real return, the model
+is optimistic.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,6 +27,24 @@ from mnm.classifier import TransitionClassifier
 from mnm.dynamics import DynamicsEnsemble
 from mnm.policy import TanhGaussianPolicy
 from mnm.rewards import RewardTransform
+
+
+@dataclass(frozen=True)
+class BoundSamples:
+    """Samples of both sides of the bound, in nats.
+
+    Attributes:
+        bounds: [N] of imagined trajectories; their mean is the estimate of the bound.
+        imagined_log_returns: [N] of the same; the log of their mean exponential is the log return
+            in the model.
+        real_log_returns: [M] of real episodes; likewise, the log return.
+        horizon: steps T that all are summed over.
+    """
+
+    bounds: np.ndarray
+    imagined_log_returns: np.ndarray
+    real_log_returns: np.ndarray
+    horizon: int
 
 
 def horizon_weights(gamma: float, horizon: int) -> tuple[float, np.ndarray, np.ndarray]:
@@ -42,12 +63,13 @@ def imagined_bounds(
     dynamics: DynamicsEnsemble,
     classifier: TransitionClassifier,
     rewards: RewardTransform,
+    largest_reward: float,
     start_observations: Tensor,
     horizon: int,
     generator: torch.Generator,
     members: Tensor | None = None,
-) -> Tensor:
-    """The right side's sum along trajectories of the model, log Z included.
+) -> tuple[Tensor, Tensor]:
+    """Both sides' sums along trajectories of the model.
 
     Args:
         policy: acts, with its own noise.
@@ -55,33 +77,37 @@ def imagined_bounds(
             log p/q = 0.
         classifier: its logit estimates log p/q.
         rewards: transforms the predicted rewards.
+        largest_reward: real one, above which a predicted one counts as it: far from the data a
+            reward head says anything.
         start_observations: [N, obs] first states of real episodes.
         horizon: T.
         generator: on the networks' device.
         members: of the ensemble to imagine with; None: all.
 
     Returns:
-        [N]; their mean is the estimate.
+        [N] the right side, log Z included, and [N] log sum gamma^t r'.
     """
     log_total, reward_weights, ratio_weights = horizon_weights(rewards.gamma, horizon)
     observations = start_observations
     totals = torch.full((len(observations),), log_total, device=observations.device)
+    log_returns = torch.full_like(totals, -math.inf)
     alive = torch.ones_like(totals)
-    for reward_weight, ratio_weight in zip(
-        reward_weights.tolist(), ratio_weights.tolist(), strict=True
+    for step, (reward_weight, ratio_weight) in enumerate(
+        zip(reward_weights.tolist(), ratio_weights.tolist(), strict=True)
     ):
         actions = policy.explore(observations, generator)
         following, predicted = dynamics.sample(observations, actions, generator, members)
         logit = classifier(classifier.inputs(dynamics.normaliser, observations, actions, following))
-        log_reward, _ = rewards.log_predicted(predicted)
+        log_reward, _ = rewards.log_predicted(predicted.clamp_max(largest_reward))
         log_reward = torch.lerp(
             torch.full_like(log_reward, rewards.log_terminal_or_smallest), log_reward, alive
         )
         totals = totals + reward_weight * log_reward + ratio_weight * alive * logit
+        log_returns = torch.logaddexp(log_returns, step * math.log(rewards.gamma) + log_reward)
         ended = dynamics.termination(observations, actions, following) > 0.5
         alive = alive * (~ended).float()
         observations = torch.where(alive[:, None] > 0, following, observations)
-    return totals
+    return totals, log_returns
 
 
 def real_log_returns(

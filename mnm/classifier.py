@@ -16,7 +16,8 @@ class TransitionClassifier(nn.Module):
 
     Trained on balanced halves with the same (s, a) in both, its logit estimates
     log p(s'|s, a) / q(s'|s, a) with no correction for (s, a) (our reconstruction of the paper's
-    classifier).
+    classifier). With `classifier_pairs="pool"` the imagined half has the (s, a) of the rollout
+    pool, and the logit also says how likely those are in the replay.
 
     Args:
         observation_dim: width of an observation.
@@ -61,7 +62,7 @@ class TransitionClassifier(nn.Module):
 
         Args:
             real: [N, 2 obs + act] from `inputs`.
-            imagined: [N, 2 obs + act] with the same (s, a).
+            imagined: [N, 2 obs + act]; see `classifier_pairs` for its (s, a).
             generator: for the input noise.
 
         Returns:

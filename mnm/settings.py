@@ -10,9 +10,11 @@ from typing import Any, Literal, get_args
 Algorithm = Literal["sac", "mbpo", "mnm-approx", "mnm"]
 RewardTransformName = Literal["shift", "exp"]
 Bound = Literal["fixed", "learned-stopping"]
+ClassifierPairs = Literal["matched", "pool"]
 ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
 REWARD_TRANSFORMS: tuple[str, ...] = get_args(RewardTransformName)
 BOUNDS: tuple[str, ...] = get_args(Bound)
+CLASSIFIER_PAIRS: tuple[str, ...] = get_args(ClassifierPairs)
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Settings:
     real_ratio: float = 0.05  # share of real rows in the batches of critics and policy
 
     # Transition classifier
+    classifier_pairs: ClassifierPairs = "matched"  # the imagined half's (s, a): those of the real
+    # half, or of the rollout pool, which the logit then judges as well
     classifier_hidden_sizes: tuple[int, ...] = (128, 128)
     classifier_ensemble_size: int = 1  # networks whose logits are averaged
     classifier_lr: float = 3e-4
@@ -178,6 +182,11 @@ class Settings:
             f"one of {', '.join(REWARD_TRANSFORMS)}",
         )
         require(self.bound in BOUNDS, "bound", f"one of {', '.join(BOUNDS)}")
+        require(
+            self.classifier_pairs in CLASSIFIER_PAIRS,
+            "classifier_pairs",
+            f"one of {', '.join(CLASSIFIER_PAIRS)}",
+        )
         for name in ("target_entropy", "classifier_reward_weight"):
             value = getattr(self, name)
             require(value == "auto" or _is_number(value), name, 'a number or "auto"')

@@ -124,7 +124,9 @@ class JointUpdate:
             classifier.inputs(
                 dynamics.normaliser, real.observations, real.actions, real.next_observations
             ),
-            classifier.inputs(dynamics.normaliser, real.observations, real.actions, imagined),
+            self._from_pool(len(imagined), dynamics.elites)
+            if self._judges_pool
+            else classifier.inputs(dynamics.normaliser, real.observations, real.actions, imagined),
         )
         batch, number_real = self._mixed_batch()
         with torch.no_grad():
@@ -249,8 +251,25 @@ class JointUpdate:
             classifier_train_logit_imagined=imagined_logits.mean(),
         )
 
+    @property
+    def _judges_pool(self) -> bool:
+        """Whether the classifier's imagined half has the (s, a) of the rollout pool."""
+        pairs, synthetic = self.settings.classifier_pairs, self.synthetic
+        return pairs == "pool" and synthetic is not None and len(synthetic) > 0
+
+    @torch.no_grad()
+    def _from_pool(self, rows: int, members: Tensor | None = None) -> Tensor:
+        """The classifier's inputs [rows] at the pool's (s, a), s' from the current model."""
+        assert self.synthetic is not None
+        dynamics = self._dynamics()
+        pool = self.synthetic.sample(rows, self.generator)
+        imagined, _ = dynamics.sample(pool.observations, pool.actions, self.generator, members)
+        return self._classifier().inputs(
+            dynamics.normaliser, pool.observations, pool.actions, imagined
+        )
+
     def _update_classifier_and_model(self) -> None:
-        """The adversarial pair: one draw from the model serves both losses.
+        """The adversarial pair: one draw from the model serves both losses ("matched" pairs).
 
         The model maximises E[w logit C(s,a,s') + gamma ((1-d) V(s') + d log(terminal / (1-gamma)))]
         through a reparameterised s', with a likelihood term beside it; under learned stopping
@@ -272,7 +291,7 @@ class JointUpdate:
         imagined_inputs = classifier.inputs(normaliser, real.observations, real.actions, imagined)
         self._update_classifier(
             classifier.inputs(normaliser, real.observations, real.actions, real.next_observations),
-            imagined_inputs.detach(),
+            self._from_pool(rows) if self._judges_pool else imagined_inputs.detach(),
         )
 
         ended = dynamics.termination(real.observations, real.actions, imagined)

@@ -258,10 +258,8 @@ class MnM(Algorithm):
         )
         # In a list, so that it stays a reference: the learner may be a version ahead.
         policy = [published.policy]
-        imagined, real, horizon = self._ask_learner(
-            lambda learner: learner.bound_samples(episodes, policy)
-        )
-        return bound_summary(imagined, real, horizon, seed=published.env_steps)
+        samples = self._ask_learner(lambda learner: learner.bound_samples(episodes, policy))
+        return bound_summary(samples, seed=published.env_steps)
 
     def _send_published_policy(self, *args: Any, **kwargs: Any) -> None:
         """Has the evaluation's runners act with the newest published weights.

@@ -13,7 +13,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from distributed.coordinator import REQUESTS_PER_COLLECTOR
 from mnm import Settings
-from mnm.settings import Algorithm, Bound, RewardTransformName
+from mnm.settings import Algorithm, Bound, ClassifierPairs, RewardTransformName
 from rllib_ext.elastic import ElasticConfig
 from rllib_ext.env_runner import MnMEnvRunner
 from rllib_ext.environments import resolve_termination
@@ -128,6 +128,7 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         rollout_interval: int = NotProvided,
         synthetic_retention: int = NotProvided,
         real_ratio: float = NotProvided,
+        classifier_pairs: ClassifierPairs = NotProvided,
         classifier_hidden_sizes: Sequence[int] = NotProvided,
         classifier_ensemble_size: int = NotProvided,
         classifier_lr: float = NotProvided,
@@ -198,6 +199,8 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
             rollout_interval: Real steps between two batches of rollouts.
             synthetic_retention: Real steps for which imagined transitions are kept.
             real_ratio: Share of real rows in the batches of critics and policy.
+            classifier_pairs: (s, a) of the classifier's imagined half: "matched", those of the real
+                half; "pool", the rollout pool's.
             classifier_hidden_sizes: Widths of the hidden layers of the classifier.
             classifier_ensemble_size: Classifier networks whose logits are averaged.
             classifier_lr: Learning rate of the classifier.

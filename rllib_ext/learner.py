@@ -21,6 +21,7 @@ from distributed.stop_request import StopAsked
 from distributed.storage import read_file, resolve, write_file
 from distributed.threads import granted_threads
 from mnm import Agent
+from mnm.bound_estimate import BoundSamples
 from mnm.replay import ReplayBuffer
 from rllib_ext.checkpoint_files import AGENT_FILE, REPLAY_FOLDER
 from rllib_ext.environments import resolve_termination, task_spaces
@@ -77,7 +78,7 @@ class MnMLearner(TorchLearner):
 
     def bound_samples(
         self, episodes: list[CutEpisode], policy: list[ray.ObjectRef]
-    ) -> tuple[np.ndarray, np.ndarray, int]:
+    ) -> BoundSamples:
         """See `Agent.bound_samples`; `policy` refers to the weights that played the episodes."""
         return self.core.agent.bound_samples(
             np.stack([episode.first_observation for episode in episodes]),

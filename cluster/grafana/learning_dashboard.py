@@ -89,6 +89,20 @@ def _bound() -> Iterator[timeseries.Panel]:
         limits=[0.0],
     )
     yield panel(
+        "Optimism of the model",
+        "Log return that imagined trajectories promise minus that of real episodes, in nats, with "
+        "its 95 % interval (dashed). Above zero the model promises more than comes.",
+        NUMBER,
+        [
+            Query(series("mnm_bound_model_optimism", EVALUATION), "{{run}} optimism"),
+            Query(series("mnm_bound_model_optimism_low", EVALUATION), "{{run}} optimism lower end"),
+            Query(
+                series("mnm_bound_model_optimism_high", EVALUATION), "{{run}} optimism upper end"
+            ),
+        ],
+        limits=[0.0],
+    )
+    yield panel(
         "Objective of the model",
         "What the model maximises in the joint objective (mnm alone).",
         NUMBER,

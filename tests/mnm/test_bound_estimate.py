@@ -60,11 +60,12 @@ class ExactLogit(TransitionClassifier):
 def imagine(classifier: TransitionClassifier, settings: Settings, count: int) -> np.ndarray:
     rewards = RewardTransform(settings)
     rewards.smallest = -100.0
-    samples = imagined_bounds(
+    samples, _ = imagined_bounds(
         linear_gaussian.state_independent_policy(0.3, 0.5),
         ModelOfTheTask(),  # type: ignore[arg-type]
         classifier,
         rewards,
+        math.inf,
         torch.full((count, 1), START),
         HORIZON,
         torch.Generator().manual_seed(2),
@@ -160,14 +161,43 @@ def test_imagined_terminations_are_absorbing(settings: Settings) -> None:
 
     rewards = RewardTransform(settings)
     rewards.smallest = -100.0
-    samples = imagined_bounds(
+    samples, log_returns = imagined_bounds(
         linear_gaussian.state_independent_policy(0.0, 0.0),
         EndsAtOnce(),  # type: ignore[arg-type]
         ExactLogit(1, 1, settings),
         rewards,
+        math.inf,
         torch.full((4, 1), START),
         1,
         torch.Generator().manual_seed(0),
     )
     # One step: the log-ratio has weight zero, the reward weight one, log Z is zero.
     np.testing.assert_allclose(samples.numpy(), BETA * REWARD_SLOPE * START, rtol=1e-5)
+    np.testing.assert_allclose(log_returns.numpy(), BETA * REWARD_SLOPE * START, rtol=1e-5)
+
+
+def test_imagined_log_returns_are_those_of_the_model(settings: Settings) -> None:
+    """A still task pays the same every step: sum gamma^t exp(beta r)."""
+
+    class StandsStill(ModelOfTheTask):
+        def sample(
+            self, observations: torch.Tensor, *_: object
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            return observations, torch.full((len(observations),), 0.5)
+
+    rewards = RewardTransform(settings)
+    rewards.smallest = -100.0
+    steps = 3
+    for largest, reward in ((math.inf, 0.5), (0.25, 0.25)):
+        _, log_returns = imagined_bounds(
+            linear_gaussian.state_independent_policy(0.0, 0.0),
+            StandsStill(),  # type: ignore[arg-type]
+            ExactLogit(1, 1, settings),
+            rewards,
+            largest,
+            torch.full((2, 1), START),
+            steps,
+            torch.Generator().manual_seed(0),
+        )
+        expected = math.log(sum(GAMMA**step * math.exp(BETA * reward) for step in range(steps)))
+        np.testing.assert_allclose(log_returns.numpy(), expected, rtol=1e-5)

@@ -20,7 +20,7 @@ from mnm.critics import TwinCritics
 from mnm.dynamics import DynamicsEnsemble
 from mnm.policy import TanhGaussianPolicy
 from mnm.replay import Batch
-from mnm.settings import ALGORITHMS
+from mnm.settings import ALGORITHMS, CLASSIFIER_PAIRS
 from tests.mnm.small_cases import (
     SPACES,
     parameters_of,
@@ -362,9 +362,9 @@ def test_bound_of_a_constant_reward_is_a_fixed_point_of_its_target() -> None:
     torch.testing.assert_close(target, torch.full((20,), math.log(10)), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("algo", ["mnm"])
-def test_model_step_moves_model_and_classifier_only(algo: str) -> None:
-    agent = ready_agent(algo)
+@pytest.mark.parametrize("pairs", CLASSIFIER_PAIRS)
+def test_model_step_moves_model_and_classifier_only(pairs: str) -> None:
+    agent = ready_agent("mnm", classifier_pairs=pairs)
     networks = agent.networks
     before = parameters_of(networks)
     agent.joint_update._update_classifier_and_model()
@@ -376,6 +376,38 @@ def test_model_step_moves_model_and_classifier_only(algo: str) -> None:
     for module in (networks.policy, networks.critics, networks.target_critics):
         assert all(parameter.grad is None for parameter in module.parameters())
     assert networks.log_alpha.grad is None
+
+
+@pytest.mark.parametrize("algo", ["mnm", "mnm-approx"])
+@pytest.mark.parametrize("pairs", CLASSIFIER_PAIRS)
+def test_the_imagined_half_is_at_the_state_and_action_asked_for(
+    algo: str, pairs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = ready_agent(algo, classifier_pairs=pairs)
+    update = agent.joint_update
+    assert agent.synthetic is not None
+    assert agent.networks.dynamics is not None
+    halves: list[tuple[Tensor, Tensor]] = []
+    monkeypatch.setattr(
+        update, "_update_classifier", lambda real, imagined: halves.append((real, imagined))
+    )
+    if algo == "mnm":
+        update._update_classifier_and_model()
+    else:
+        update._update_mnm_approx()
+    ((real, imagined),) = halves
+    pool = agent.synthetic.all_rows()
+    of_pool = agent.networks.dynamics.normaliser.inputs(pool.observations, pool.actions)
+    width = of_pool.shape[1]
+    distance = torch.cdist(imagined[:, :width], of_pool).min(1).values
+    if pairs == "pool":
+        assert len(imagined) == len(real)
+        assert float(distance.max()) < 1e-3
+        assert not torch.equal(imagined[:, :width], real[:, :width])
+    else:
+        torch.testing.assert_close(imagined[:, :width], real[:, :width])
+        assert float(distance.median()) > 1e-3
+    assert not imagined.requires_grad
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
