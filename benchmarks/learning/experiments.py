@@ -17,6 +17,17 @@ from rllib_ext.tuned import tuned_settings
 AS_TUNED = "tuned"  # the variant that changes nothing
 MODEL_BASED = ("mnm", "mnm-approx", "mbpo")
 DIGEST_LENGTH = 8
+SPARSE_PENDULUM = "benchmarks.learning.tasks:SparsePendulum-v0"
+# Evaluation returns that count as solved, by Gymnasium id.
+SOLVED = {
+    "InvertedPendulum-v5": 950.0,
+    "InvertedDoublePendulum-v5": 9000.0,
+    "Pendulum-v1": -200.0,
+    "MountainCarContinuous-v0": 90.0,  # Gymnasium's own
+    SPARSE_PENDULUM: 100.0,  # of 200 steps, some 50 of them for the swing-up
+    "Hopper-v5": 1700.0,
+    "HalfCheetah-v5": 4000.0,
+}
 
 
 @dataclass(frozen=True)
@@ -31,10 +42,12 @@ class Experiment:
         steps: real environment steps of a run.
         evaluation_interval: real steps between two deterministic evaluations of ten episodes.
         hours: stated budget of all runs on one core of an ordinary machine.
-        threshold: return that counts as solved; None: none is known.
-        threshold_steps: within which it is asked for.
-        stop_when_solved: whether two evaluations in a row at the threshold end a run.
-        variants: settings that differ from the task's tuned ones, by the variant's name.
+        asked_within: real steps within which the task is asked to be solved; None: not asked.
+        stop_when_solved: whether two evaluations in a row at the return of `SOLVED` end a run.
+        variants: settings that differ from the task's tuned ones, by the variant's name; where they
+            are not the same for all tasks, by Gymnasium id below it.
+        tuned_as: Gymnasium id whose tuned settings hold for a task that has none.
+        settings: on top of the tuned ones, by algorithm.
     """
 
     question: str
@@ -44,10 +57,11 @@ class Experiment:
     steps: int
     evaluation_interval: int
     hours: float
-    threshold: float | None = None
-    threshold_steps: int | None = None
+    asked_within: int | None = None
     stop_when_solved: bool = False
     variants: dict[str, dict[str, Any]] = field(default_factory=lambda: {AS_TUNED: {}})
+    tuned_as: str | None = None
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,8 +108,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         steps=3000,
         evaluation_interval=250,
         hours=3.0,
-        threshold=950.0,
-        threshold_steps=2000,
+        asked_within=2000,
         stop_when_solved=True,
     ),
     "double-pendulum": Experiment(
@@ -106,8 +119,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         steps=4000,
         evaluation_interval=250,
         hours=4.0,
-        threshold=9000.0,
-        threshold_steps=4000,
+        asked_within=4000,
         stop_when_solved=True,
     ),
     "pendulum": Experiment(
@@ -118,8 +130,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         steps=4000,
         evaluation_interval=250,
         hours=4.0,
-        threshold=-200.0,
-        threshold_steps=4000,
+        asked_within=4000,
         stop_when_solved=True,
     ),
     "swimmer": Experiment(
@@ -140,46 +151,65 @@ EXPERIMENTS: dict[str, Experiment] = {
         evaluation_interval=1000,
         hours=12.0,
     ),
-    "sparse": Experiment(
+    "sparse-pendulum": Experiment(
+        question="Which algorithm swings up a pendulum that pays at the top alone?",
+        envs=(SPARSE_PENDULUM,),
+        algos=ALGORITHMS,
+        seeds=(0, 1, 2, 3, 4),
+        steps=4000,
+        evaluation_interval=500,
+        hours=3.0,
+        asked_within=4000,
+        tuned_as="Pendulum-v1",
+        settings={"mnm": {"reward_beta": 100.0}},
+    ),
+    "mountain-car": Experiment(
         question="Which algorithm finds a reward that only the goal pays?",
         envs=("MountainCarContinuous-v0",),
         algos=ALGORITHMS,
         seeds=(0, 1, 2, 3, 4),
         steps=10_000,
         evaluation_interval=1000,
-        hours=8.0,
-        threshold=90.0,
-        threshold_steps=10_000,
+        hours=6.0,
+        asked_within=10_000,
     ),
     "ablations": Experiment(
         question="What does each part of the joint objective contribute?",
-        envs=("InvertedDoublePendulum-v5", "InvertedPendulum-v5"),
+        envs=("InvertedPendulum-v5", "Pendulum-v1"),
         algos=("mnm",),
         seeds=(0, 1, 2),
         steps=3000,
         evaluation_interval=250,
-        hours=14.0,
+        hours=5.0,
+        stop_when_solved=True,
         variants={
             AS_TUNED: {},
             "no classifier term": {"log_ratio_weight": 0.0},
             "no value in the model": {"model_value_weight": 0.0},
-            "little likelihood": {"likelihood_weight": 0.1},
+            "little likelihood": {"likelihood_weight": 0.01},
+            # exp makes the logarithm cancel; with shift it is that of the paper.
+            "log of a shifted reward": {
+                "InvertedPendulum-v5": {"reward_transform": "shift", "reward_shift": 0.01},
+                "Pendulum-v1": {"reward_transform": "shift", "reward_shift": 16.5},
+            },
             "weight 1": {"log_ratio_weight": 1.0},
             "weight gamma": {"log_ratio_weight": 0.99},
             "learned stopping": {"bound": "learned-stopping"},
             "no label smoothing": {"classifier_label_smoothing": 0.0},
+            "classifier of pools": {"classifier_pairs": "pool"},
             "no rollouts": {"real_ratio": 1.0},
             "one-step rollouts": {"rollout_schedule": (0, 1, 1, 1)},
         },
     ),
     "lambda": Experiment(
         question="How much of the classifier's reward does mnm-approx bear?",
-        envs=("InvertedDoublePendulum-v5", "InvertedPendulum-v5"),
+        envs=("InvertedPendulum-v5", "Pendulum-v1"),
         algos=("mnm-approx",),
         seeds=(0, 1, 2),
-        steps=3000,
+        steps=4000,
         evaluation_interval=250,
-        hours=4.0,
+        hours=2.0,
+        stop_when_solved=True,
         variants={
             AS_TUNED: {},
             "lambda 0.01": {"classifier_reward_weight": 0.01},
@@ -195,8 +225,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         steps=50_000,
         evaluation_interval=1000,
         hours=150.0,
-        threshold=1700.0,
-        threshold_steps=50_000,
+        asked_within=50_000,
     ),
     "half-cheetah": Experiment(
         question="What return does HalfCheetah reach with few steps, against the published ones?",
@@ -206,8 +235,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         steps=50_000,
         evaluation_interval=1000,
         hours=300.0,
-        threshold=4000.0,
-        threshold_steps=20_000,
+        asked_within=20_000,
     ),
 }
 
@@ -221,25 +249,29 @@ def runs_of(name: str, seeds: tuple[int, ...] | None = None, only: str = "") -> 
         only: text that "env/algo/variant" must contain.
     """
     experiment = EXPERIMENTS[name]
-    return [
-        Run(
-            name,
-            variant,
-            RunPlan(
-                env=env,
-                algo=algo,
-                settings={**tuned_settings(env, algo), **changes},
-                steps=experiment.steps,
-                num_env_runners=0,
-                num_rollout_workers=0,
-                seed=seed,
-                evaluation_interval=experiment.evaluation_interval,
-                stop_return=experiment.threshold if experiment.stop_when_solved else None,
-            ),
-        )
-        for seed in (seeds or experiment.seeds)
-        for env in experiment.envs
-        for algo in experiment.algos
-        for variant, changes in experiment.variants.items()
-        if only in f"{env}/{algo}/{variant}"
-    ]
+    runs = []
+    for seed in seeds or experiment.seeds:
+        for env in experiment.envs:
+            for algo in experiment.algos:
+                tuned = tuned_settings(experiment.tuned_as or env, algo)
+                tuned |= experiment.settings.get(algo, {})
+                preset = Settings.preset(algo, **tuned).to_dict()
+                for variant, changes in experiment.variants.items():
+                    changes = changes.get(env, changes)
+                    if only not in f"{env}/{algo}/{variant}":
+                        continue
+                    if changes and all(preset[key] == value for key, value in changes.items()):
+                        continue  # it is what the task is tuned to
+                    plan = RunPlan(
+                        env=env,
+                        algo=algo,
+                        settings={**tuned, **changes},
+                        steps=experiment.steps,
+                        num_env_runners=0,
+                        num_rollout_workers=0,
+                        seed=seed,
+                        evaluation_interval=experiment.evaluation_interval,
+                        stop_return=SOLVED[env] if experiment.stop_when_solved else None,
+                    )
+                    runs.append(Run(name, variant, plan))
+    return runs

@@ -10,8 +10,8 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, Experiment
-from benchmarks.learning.summary import Group, groups
+from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, SOLVED, Experiment
+from benchmarks.learning.summary import LEAST_POINTS, Group, groups
 from benchmarks.learning.tables import TABLES
 from rllib_ext.tuned import tuned_tasks
 
@@ -19,15 +19,18 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "results.md"
 COLORS = {"mnm": "#c8551b", "mnm-approx": "#7a4fa3", "mbpo": "#1f5fa8", "sac": "#6b7785"}
 FEW = 3  # seeds; with less an algorithm is not compared
 NOT_RUN = "not run"
+THEORY_FIGURE = "images/results-theory.png"
+NOTES = "notes"  # folder beside the tables: what an experiment shows, written by hand
 
 
 def write(tables: Path = TABLES, page: Path = PAGE) -> None:
     """Writes the page, and beside it a figure of each experiment that has a table."""
     page.write_text(text(tables), encoding="utf-8")
-    for name, experiment in EXPERIMENTS.items():
-        found = groups(name, tables)
-        if found:
-            draw(experiment, found, page.parent / figure_name(name))
+    found = {name: groups(name, tables) for name in EXPERIMENTS}
+    for name, own in found.items():
+        if own:
+            draw(own, page.parent / figure_name(name))
+    draw_theory(found, page.parent / THEORY_FIGURE)
 
 
 def text(tables: Path = TABLES) -> str:
@@ -48,12 +51,11 @@ def text(tables: Path = TABLES) -> str:
             of_env = [group for group in own if group.env == env and group.variant == AS_TUNED]
             best = recommended(of_env)
             if best is None:
-                unmeasured.append(f"{env} ({_state(of_env)})")
+                unmeasured.append(f"{_short(env)} ({_state(of_env)})")
             else:
-                command = f"`mnm train --env {env} --algo {best.algo}`"
                 others = [_count(group) for group in of_env if group is not best and group.finished]
                 lines.append(
-                    f"| {env} | {command} | {_row(best, EXPERIMENTS[name])} | "
+                    f"| {_short(env)} | `{_command(name, best)}` | {_row(best)} | "
                     f"{', '.join(others) or 'nothing'} |"
                 )
     measured = {env for experiment in EXPERIMENTS.values() for env in experiment.envs}
@@ -79,7 +81,7 @@ def text(tables: Path = TABLES) -> str:
         "",
     ]
     for name, experiment in EXPERIMENTS.items():
-        lines += _section(name, experiment, found[name])
+        lines += _section(name, experiment, found[name], tables)
     lines += _theory(found)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -98,13 +100,14 @@ def recommended(found: Sequence[Group]) -> Group | None:
     )
 
 
-def _section(name: str, experiment: Experiment, found: Sequence[Group]) -> list[str]:
-    lines = [f"## {name}: {', '.join(experiment.envs)}", "", experiment.question]
-    if experiment.threshold is not None:
-        lines[-1] += (
-            f" Solved: {experiment.threshold:g} or more, asked for within "
-            f"{experiment.threshold_steps:,} steps."
-        )
+def _section(name: str, experiment: Experiment, found: Sequence[Group], tables: Path) -> list[str]:
+    envs = experiment.envs
+    lines = [f"## {name}: {', '.join(map(_short, envs))}", "", experiment.question]
+    if solved := [f"{SOLVED[env]:g} or more" for env in envs if env in SOLVED]:
+        lines[-1] += f" Solved: {', '.join(solved)}"
+        if experiment.asked_within is not None:
+            lines[-1] += f", asked for within {experiment.asked_within:,} steps"
+        lines[-1] += "."
     lines[-1] += (
         f" `make learn-{name}`: {experiment.steps:,} steps, seeds "
         f"{', '.join(map(str, experiment.seeds))}, an evaluation every "
@@ -118,65 +121,126 @@ def _section(name: str, experiment: Experiment, found: Sequence[Group]) -> list[
         if not any(group.algo == algo and group.variant == variant for group in found)
     ]
     if found:
-        lines += [
-            "",
-            f"![Returns over real steps]({figure_name(name)})",
-            "",
-            "| algorithm | runs | seeds that solved it | steps, median (each) | return at the end, "
-            "IQM (95 %) | seconds a run | classifier accuracy | bound less log return, nats |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        lines += [f"| {_label(group)} | {_whole_row(group, experiment)} |" for group in found]
+        lines += ["", f"![Returns over real steps]({figure_name(name)})"]
+    for env in envs:
+        of_env = [group for group in found if group.env == env]
+        if of_env:
+            lines += [
+                "",
+                f"| {_short(env)} | runs | seeds that solved it | steps, median (each) | "
+                "return at the end, IQM (95 %) | seconds a run | classifier accuracy | "
+                "log return less bound, nats |",
+                "|---|---|---|---|---|---|---|---|",
+            ]
+            lines += [f"| {_label(group)} | {_whole_row(group)} |" for group in of_env]
     if absent:
         lines += ["", f"{NOT_RUN.capitalize()}: {', '.join(absent)}."]
+    notes = tables / NOTES / f"{name}.md"
+    if notes.is_file():
+        lines += ["", notes.read_text(encoding="utf-8").strip()]
     return [*lines, ""]
 
 
-def _row(group: Group, experiment: Experiment) -> str:
-    return f"{_solved(group, experiment)} | {_steps(_median(group.reached))} | {_return(group)}"
+def _command(name: str, best: Group) -> str:
+    """What trains with the settings that a group was made with."""
+    if EXPERIMENTS[name].settings or EXPERIMENTS[name].tuned_as:
+        return f"make learn-{name} ARGS='--only /{best.algo}/'"
+    return f"mnm train --env {best.env} --algo {best.algo}"
 
 
-def _whole_row(group: Group, experiment: Experiment) -> str:
+def _short(env: str) -> str:
+    """A Gymnasium id without the module that registers it."""
+    return env.rpartition(":")[2]
+
+
+def _row(group: Group) -> str:
+    return f"{_solved(group)} | {_steps(_median(group.reached))} | {_return(group)}"
+
+
+def _whole_row(group: Group) -> str:
     each = ", ".join(_steps(steps) for steps in group.reached)
-    steps = f"{_steps(_median(group.reached))} ({each})" if experiment.threshold is not None else ""
-    gap = group.last_median("bound_estimate") - group.last_median("bound_log_return")
+    steps = f"{_steps(_median(group.reached))} ({each})" if group.env in SOLVED else ""
+    gap = group.figure("bound_gap")
     runs = f"{len(group.returns)}" + ("" if group.finished else f", to {group.last_step:,} steps")
     figures = (
         runs,
-        _solved(group, experiment),
+        _solved(group),
         steps,
         _return(group),
         f"{np.median(group.wall_seconds):.0f}",
         _number(group.last_median("classifier_accuracy"), ".2f"),
-        _number(gap, "+.3g"),
+        f"{gap.iloc[-1]:+.3g}" if len(gap) else "",
     )
     return " | ".join(figures)
 
 
 def _theory(found: dict[str, list[Group]]) -> list[str]:
-    """Which figure of the model goes with the return over training."""
-    lines = [
-        "## What goes with the return",
-        "",
-        "Spearman's rank correlation, over a run's evaluations, of the return with the model's",
-        "held-out negative log-likelihood and with the estimate of the bound; mean over runs. If",
-        "likelihood is the wrong objective, as the paper argues, the first is near zero and the",
-        "second near one.",
-        "",
-        "| task | algorithm | with held-out NLL | with the bound |",
-        "|---|---|---|---|",
-    ]
+    """Bound, model and return over training."""
     rows = [
-        f"| {group.env} | {_label(group)} | {_rank(group, 'model_holdout_nll')} | "
+        f"| {_short(group.env)} | {_label(group)} | {_path(group, 'bound_gap')} | "
+        f"{_path(group, 'model_optimism')} | {_rank(group, 'model_holdout_nll')} | "
         f"{_rank(group, 'bound_estimate')} |"
-        for own in found.values()
-        for group in own
-        if not math.isnan(group.correlation("bound_estimate"))
+        for group in _with_bound(found)
+    ]
+    lines = [
+        "## What the theory predicts",
+        "",
+        "Over training, the bound should come close to the log return from below (a gap that is",
+        "positive and shrinks) and the model should promise more than comes (optimism above zero),",
+        "less so the better the policy. Both are medians over runs, in nats, at the first",
+        "evaluation with a model, half way and at the end. The last columns are Spearman's rank",
+        "correlations of a run's evaluation returns with its model's held-out negative",
+        "log-likelihood and with the estimate of the bound, mean over runs of",
+        f"{LEAST_POINTS} or more evaluations: if likelihood is the wrong objective for a model, as",
+        "the paper argues, the bound tells the return better than the likelihood does (-1 would be",
+        "a likelihood that tells all, +1 a bound that does).",
+        "",
+        f"![Gap and optimism over real steps]({THEORY_FIGURE})",
+        "",
+        "| task | algorithm | gap | optimism | return with held-out NLL | return with the bound |",
+        "|---|---|---|---|---|---|",
     ]
     return [*lines, *rows] if rows else []
 
 
-def draw(experiment: Experiment, found: Sequence[Group], file: Path) -> None:
+def _with_bound(found: dict[str, list[Group]]) -> list[Group]:
+    """The groups of the algorithms' comparisons whose runs estimate the bound."""
+    return [
+        group
+        for own in found.values()
+        for group in own
+        if group.variant == AS_TUNED and len(group.figure("bound_gap"))
+    ]
+
+
+def _path(group: Group, column: str) -> str:
+    """First, middle and last value of a figure's median over the runs."""
+    values = group.figure(column)
+    if not len(values):
+        return ""
+    shown = values.iloc[[0, (len(values) - 1) // 2, -1]]
+    return ", ".join(f"{value:+.3g}" for value in shown)
+
+
+def draw_theory(found: dict[str, list[Group]], file: Path) -> None:
+    """Draws the gap of the bound and the model's optimism over real steps."""
+    figure = matplotlib.figure.Figure(figsize=(12.8, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    titles = {"bound_gap": "log return less bound, nats", "model_optimism": "optimism, nats"}
+    for place, (column, title) in enumerate(titles.items()):
+        axes = figure.add_subplot(1, len(titles), place + 1)
+        for group in _with_bound(found):
+            values = group.figure(column)
+            axes.plot(values.index, values, label=f"{group.algo}, {_short(group.env)}")
+        axes.axhline(0.0, color="#444444", linewidth=0.8, linestyle=":")
+        axes.set_yscale("symlog")  # a model that diverges within the horizon is far off
+        axes.set(xlabel="real environment steps", ylabel=title)
+        axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize="x-small")
+    figure.savefig(file, dpi=110)
+
+
+def draw(found: Sequence[Group], file: Path) -> None:
     """Draws interquartile means over real steps with their intervals, one panel a task."""
     envs = list(dict.fromkeys(group.env for group in found))
     figure = matplotlib.figure.Figure(figsize=(6.4 * len(envs), 3.8), layout="constrained")
@@ -184,16 +248,16 @@ def draw(experiment: Experiment, found: Sequence[Group], file: Path) -> None:
     for place, env in enumerate(envs):
         axes = figure.add_subplot(1, len(envs), place + 1)
         for group in (group for group in found if group.env == env):
-            curve = group.mean_curve(experiment.evaluation_interval)
+            curve = group.mean_curve()
             color = COLORS[group.algo]
             label = f"{_label(group)}: {len(group.returns)} run(s)"
             axes.plot(curve["steps"], curve["iqm"], color=color, label=label)
             axes.fill_between(
                 curve["steps"], curve["low"], curve["high"], color=color, alpha=0.2, linewidth=0
             )
-        if experiment.threshold is not None:
-            axes.axhline(experiment.threshold, color="#444444", linewidth=0.8, linestyle=":")
-        axes.set(xlabel="real environment steps", ylabel="evaluation return", title=env)
+        if env in SOLVED:
+            axes.axhline(SOLVED[env], color="#444444", linewidth=0.8, linestyle=":")
+        axes.set(xlabel="real environment steps", ylabel="evaluation return", title=_short(env))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     figure.savefig(file, dpi=110)
@@ -217,8 +281,8 @@ def _state(found: Sequence[Group]) -> str:
     return f"runs: {', '.join(parts)} steps" if parts else NOT_RUN
 
 
-def _solved(group: Group, experiment: Experiment) -> str:
-    return "" if experiment.threshold is None else f"{group.solved} of {len(group.returns)}"
+def _solved(group: Group) -> str:
+    return f"{group.solved} of {len(group.returns)}" if group.env in SOLVED else ""
 
 
 def _return(group: Group) -> str:

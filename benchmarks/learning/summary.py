@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.learning.experiments import EXPERIMENTS, Experiment, runs_of
+from benchmarks.learning.experiments import EXPERIMENTS, SOLVED, Experiment, runs_of
+from benchmarks.learning.tables import COLUMNS
 from rllib_ext.run_statistics import (
     Curve,
     aggregate,
@@ -29,9 +30,11 @@ class Group:
         env: Gymnasium id.
         algo: of the four.
         variant: name.
+        every: real steps between two evaluations.
         curves: evaluation returns of each run, by seed.
         finished: whether each run was made to its end.
-        reached: real steps at which each run met the threshold; NaN: it did not, or there is none.
+        reached: real steps at which each run solved the task; NaN: it did not, or no return counts
+            as that.
         returns: of each run at its end.
         wall_seconds: of each run.
         table: the rows.
@@ -40,6 +43,7 @@ class Group:
     env: str
     algo: str
     variant: str
+    every: int
     curves: dict[int, Curve]
     finished: bool
     reached: list[float]
@@ -55,7 +59,7 @@ class Group:
 
     @property
     def solved(self) -> int:
-        """Seeds that met the threshold."""
+        """Seeds that solved the task."""
         return sum(not math.isnan(steps) for steps in self.reached)
 
     @property
@@ -63,27 +67,26 @@ class Group:
         """Real steps of the longest run."""
         return int(max(curve.steps[-1] for curve in self.curves.values()))
 
-    def mean_curve(self, interval: int) -> pd.DataFrame:
+    def mean_curve(self) -> pd.DataFrame:
         """`aggregate`, a run that stopped because it was solved counting on with its last value."""
-        last = self.last_step
-        curves = [
-            Curve(
-                np.append(curve.steps, np.arange(curve.steps[-1] + interval, last + 1, interval)),
-                np.append(
-                    curve.values,
-                    np.repeat(
-                        curve.values[-1],
-                        len(np.arange(curve.steps[-1] + interval, last + 1, interval)),
-                    ),
-                ),
-            )
-            for curve in self.curves.values()
-        ]
-        return aggregate(curves, interval)
+        curves = []
+        for curve in self.curves.values():
+            later = np.arange(curve.steps[-1] + self.every, self.last_step + 1, self.every)
+            values = np.append(curve.values, np.full(len(later), curve.values[-1]))
+            curves.append(Curve(np.append(curve.steps, later), values))
+        return aggregate(curves, self.every)
 
     def last_median(self, column: str) -> float:
         """Median over the runs of a figure at their last evaluation."""
         return float(self.table.groupby("seed")[column].last().median())
+
+    def figure(self, column: str) -> pd.Series:
+        """Median over the runs of a figure, or of "bound_gap", by real steps in whole intervals."""
+        table = self.table.assign(
+            bound_gap=self.table["bound_log_return"] - self.table["bound_estimate"],
+            step=(self.table["env_steps"] // self.every) * self.every,
+        )
+        return table.dropna(subset=[column]).groupby("step")[column].median()
 
     def correlation(self, column: str) -> float:
         """Spearman's rank correlation of a figure with the return, mean over the runs."""
@@ -104,7 +107,7 @@ def groups(name: str, tables: Path) -> list[Group]:
     file = tables / f"{name}.csv"
     if not file.is_file():
         return []
-    table = pd.read_csv(file)
+    table = pd.read_csv(file).reindex(columns=COLUMNS)  # tables of before have fewer
     found = []
     for run in runs_of(name, seeds=(0,)):
         own = [run.plan.env, run.plan.algo, run.variant, run.digest]
@@ -117,7 +120,7 @@ def groups(name: str, tables: Path) -> list[Group]:
 def _group(experiment: Experiment, env: str, algo: str, variant: str, rows: pd.DataFrame) -> Group:
     runs = {int(seed): own for seed, own in rows.groupby("seed")}
     curves = {seed: Curve.of(own["env_steps"], own["return_mean"]) for seed, own in runs.items()}
-    threshold = experiment.threshold
+    threshold = SOLVED.get(env)
     reached = [
         math.nan if threshold is None else steps_to_threshold(curve, threshold)
         for curve in curves.values()
@@ -131,6 +134,7 @@ def _group(experiment: Experiment, env: str, algo: str, variant: str, rows: pd.D
         env,
         algo,
         variant,
+        experiment.evaluation_interval,
         curves,
         all(ended),
         reached,

@@ -27,6 +27,7 @@ FIGURES = {
     "classifier_accuracy": "learners/default_policy/classifier_accuracy",
     "bound_estimate": "bound/estimate",
     "bound_log_return": "bound/log_return",
+    "model_optimism": "bound/model_optimism",
 }
 COLUMNS = ["experiment", *KEY, *FIGURES, "version", "settings"]
 WHOLE_NUMBERS = ("env_steps", "updates")
