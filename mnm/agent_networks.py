@@ -79,7 +79,7 @@ def build_networks(
     dims = (spaces.observation_dim, spaces.action_dim)
     return Networks(
         TanhGaussianPolicy(*box, settings.hidden_sizes),
-        TwinCritics(*box, settings.hidden_sizes),
+        TwinCritics(*box, settings.hidden_sizes, settings.critic_layer_norm),
         DynamicsEnsemble(*dims, settings, termination) if settings.has_model else None,
         TransitionClassifier(*dims, settings) if settings.has_classifier else None,
         StoppingHead(*dims, settings) if settings.has_stopping else None,

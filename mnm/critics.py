@@ -20,6 +20,8 @@ class TwinCritics(nn.Module):
         action_low: [act] smallest actions; actions are scaled to (-1, 1) on entry.
         action_high: [act] largest actions.
         hidden_sizes: widths of the ReLU hidden layers.
+        layer_norm: of the hidden layers, which keeps values of unseen actions near those of seen
+            ones (Ball et al. 2023, RLPD).
     """
 
     action_center: Tensor
@@ -31,13 +33,16 @@ class TwinCritics(nn.Module):
         action_low: np.ndarray,
         action_high: np.ndarray,
         hidden_sizes: Sequence[int] = (256, 256),
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         low = torch.as_tensor(action_low, dtype=torch.float32)
         high = torch.as_tensor(action_high, dtype=torch.float32)
         self.register_buffer("action_center", (high + low) / 2)
         self.register_buffer("action_half_range", (high - low) / 2)
-        self.networks = EnsembleMLP(2, observation_dim + low.numel(), hidden_sizes, 1)
+        self.networks = EnsembleMLP(
+            2, observation_dim + low.numel(), hidden_sizes, 1, layer_norm=layer_norm
+        )
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Both action values [2, N] of observations [N, obs] and actions [N, act]."""

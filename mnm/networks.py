@@ -22,6 +22,8 @@ class EnsembleMLP(nn.Module):
         hidden_sizes: widths of the hidden layers.
         output_dim: width of the output; the last layer is linear.
         activation: "relu" or "silu".
+        layer_norm: whether every hidden layer is normalised before its activation, to mean 0 and
+            variance 1 over its units, without gain or offset of its own (Ba et al. 2016).
     """
 
     def __init__(
@@ -31,9 +33,11 @@ class EnsembleMLP(nn.Module):
         hidden_sizes: Sequence[int],
         output_dim: int,
         activation: str = "relu",
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         self.members = members
+        self.layer_norm = layer_norm
         self.activation = ACTIVATIONS[activation]
         widths = [input_dim, *hidden_sizes, output_dim]
         self.weights = nn.ParameterList()
@@ -66,6 +70,8 @@ class EnsembleMLP(nn.Module):
             else:
                 hidden = torch.baddbmm(bias, hidden, weight)
             if layer < last:
+                if self.layer_norm:
+                    hidden = functional.layer_norm(hidden, hidden.shape[-1:])
                 hidden = self.activation(hidden)
         return hidden
 

@@ -110,6 +110,7 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         initial_alpha: float = NotProvided,
         target_entropy: float | str = NotProvided,
         hidden_sizes: Sequence[int] = NotProvided,
+        critic_layer_norm: bool = NotProvided,
         batch_size: int = NotProvided,
         updates_to_data_ratio: float = NotProvided,
         num_random_steps: int = NotProvided,
@@ -176,6 +177,8 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
             target_entropy: Nats the policy's entropy is held at, measured with actions scaled to
                 (-1, 1); "auto": minus the width of the action.
             hidden_sizes: Widths of the hidden layers of the policy and of each critic.
+            critic_layer_norm: Normalises the critics' hidden layers, which keeps them from
+                over-estimating actions that were not tried.
             batch_size: Rows per update of critics and policy.
             updates_to_data_ratio: Joint updates per real step after the random ones; kept
                 exactly.

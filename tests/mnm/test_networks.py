@@ -13,19 +13,26 @@ from mnm.networks import EnsembleMLP, soft_clamp
 
 def separate_member(ensemble: EnsembleMLP, member: int, activation: type[nn.Module]) -> nn.Module:
     """One member of an ensemble as an ordinary `nn.Sequential`."""
+    hidden = len(ensemble.weights) - 1
     layers: list[nn.Module] = []
     for weight, bias in zip(ensemble.weights, ensemble.biases, strict=True):
         linear = nn.Linear(weight.shape[1], weight.shape[2])
         linear.weight.data = weight[member].T.detach().clone()
         linear.bias.data = bias[member, 0].detach().clone()
-        layers += [linear, activation()]
+        layers.append(linear)
+        if ensemble.layer_norm and len(layers) < 3 * hidden:
+            layers.append(nn.LayerNorm(linear.out_features, elementwise_affine=False))
+        layers.append(activation())
     return nn.Sequential(*layers[:-1])
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize(("name", "activation"), [("relu", nn.ReLU), ("silu", nn.SiLU)])
-def test_ensemble_equals_separate_networks(name: str, activation: type[nn.Module]) -> None:
+def test_ensemble_equals_separate_networks(
+    name: str, activation: type[nn.Module], layer_norm: bool
+) -> None:
     torch.manual_seed(0)
-    ensemble = EnsembleMLP(3, 4, (8, 6), 2, activation=name)
+    ensemble = EnsembleMLP(3, 4, (8, 6), 2, activation=name, layer_norm=layer_norm)
     shared, own = torch.randn(5, 4), torch.randn(3, 5, 4)
     on_shared, on_own = ensemble(shared), ensemble(own)
     assert on_shared.shape == on_own.shape == (3, 5, 2)

@@ -49,6 +49,7 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "rollout_interval": NOT_A_COUNT,
     "synthetic_retention": NOT_A_COUNT,
     "real_ratio": NOT_A_SHARE,
+    "critic_layer_norm": [1, "yes", None],
     "classifier_pairs": ["same", None],
     "classifier_hidden_sizes": NOT_WIDTHS,
     "classifier_ensemble_size": NOT_A_COUNT,
