@@ -289,7 +289,6 @@ class Agent:
             networks.dynamics,
             networks.classifier,
             self.rewards,
-            float(self.replay.all_rows().rewards.max()),
             starts[drawn],
             horizon,
             self.generator,
@@ -338,6 +337,7 @@ class Agent:
                 "fits": self.fitter.fits if self.fitter is not None else 0,
                 "critics_biased": self._critics_biased,
                 "smallest_reward": self.rewards.smallest,
+                "largest_reward": self.rewards.largest,
             },
         }
 
@@ -380,6 +380,7 @@ class Agent:
         self._next_rollout = counters["next_rollout"]
         self._critics_biased = counters["critics_biased"]
         self.rewards.smallest = counters["smallest_reward"]
+        self.rewards.largest = counters["largest_reward"]
 
     def _updates_allowed(self) -> int:
         """Joint updates that the real steps so far allow, each at the ratio of its time."""

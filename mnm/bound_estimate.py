@@ -63,7 +63,6 @@ def imagined_bounds(
     dynamics: DynamicsEnsemble,
     classifier: TransitionClassifier,
     rewards: RewardTransform,
-    largest_reward: float,
     start_observations: Tensor,
     horizon: int,
     generator: torch.Generator,
@@ -77,8 +76,6 @@ def imagined_bounds(
             log p/q = 0.
         classifier: its logit estimates log p/q.
         rewards: transforms the predicted rewards.
-        largest_reward: real one, above which a predicted one counts as it: far from the data a
-            reward head says anything.
         start_observations: [N, obs] first states of real episodes.
         horizon: T.
         generator: on the networks' device.
@@ -98,7 +95,7 @@ def imagined_bounds(
         actions = policy.explore(observations, generator)
         following, predicted = dynamics.sample(observations, actions, generator, members)
         logit = classifier(classifier.inputs(dynamics.normaliser, observations, actions, following))
-        log_reward, _ = rewards.log_predicted(predicted.clamp_max(largest_reward))
+        log_reward, _ = rewards.log_predicted(predicted)
         log_reward = torch.lerp(
             torch.full_like(log_reward, rewards.log_terminal_or_smallest), log_reward, alive
         )

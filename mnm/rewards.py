@@ -22,6 +22,7 @@ class RewardTransform:
 
     Attributes:
         smallest: the smallest real reward seen; predicted rewards are floored there.
+        largest: the largest real reward seen; predicted rewards are cut there.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -30,6 +31,7 @@ class RewardTransform:
         self.beta = settings.reward_beta
         self.gamma = settings.gamma
         self.smallest = math.inf
+        self.largest = -math.inf
         if settings.terminal_reward is not None:
             self.log_terminal_reward = math.log(settings.terminal_reward)
         elif self.kind == "exp":
@@ -52,6 +54,17 @@ class RewardTransform:
     def terminal_value(self) -> float:
         """log(terminal_reward / (1 - gamma)), what a terminal transition bootstraps."""
         return self.log_terminal_or_smallest - math.log1p(-self.gamma)
+
+    @property
+    def largest_value(self) -> float:
+        """What no value under the bound exceeds, in nats: the largest reward so far, for ever.
+
+        The bound is at most the log return, and the log-ratio's expectation under the model is
+        never positive (derived for this project from equation (3) of docs/theory.md).
+        """
+        exp = self.kind == "exp"
+        log_reward = self.beta * self.largest if exp else math.log(self.largest + self.shift)
+        return max(log_reward - math.log1p(-self.gamma), self.terminal_value)
 
     def check(
         self,
@@ -89,14 +102,16 @@ class RewardTransform:
                 )
 
     def remember(self, rewards: np.ndarray) -> None:
-        """Keeps the smallest of real rewards [N], N at least 1."""
+        """Keeps the smallest and the largest of real rewards [N], N at least 1."""
         self.smallest = min(self.smallest, float(rewards.min()))
+        self.largest = max(self.largest, float(rewards.max()))
 
     def log(self, rewards: Tensor) -> Tensor:
         """log r' of rewards [N] that `check` has passed."""
         return self.beta * rewards if self.kind == "exp" else (rewards + self.shift).log()
 
     def log_predicted(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """log r' of predicted rewards [N], floored at the smallest real one, and which were."""
+        """log r' of predicted rewards [N], held between the smallest and the largest real one, and
+        which were below it."""
         floored = rewards < self.smallest
-        return self.log(rewards.clamp_min(self.smallest)), floored
+        return self.log(rewards.clamp(self.smallest, self.largest)), floored

@@ -196,13 +196,21 @@ class JointUpdate:
         following = (1 - batch.terminateds) * self._next_value(batch.next_observations)
         return rewards + self.settings.gamma * following
 
+    def _largest_value(self) -> Tensor:
+        """What no value of `mnm` exceeds: that of the largest real reward paid for ever, and of the
+        temperature's bonus for the widest policy, which is uniform."""
+        gamma = self.settings.gamma
+        bonus = self.action_dim * math.log(2) * gamma / (1 - gamma)
+        return self.rewards.largest_value + bonus * self.networks.log_alpha.detach().exp()
+
     def _bound_target(self, batch: Batch, number_real: int) -> Tensor:
         """The critics' target [N] under the bound, s' drawn from the current model.
 
         "fixed": (1-gamma) log r' + w logit C(s,a,s') - (1-gamma) log(1-gamma) + gamma V(s'), the
         paper's bound with fixed discount as a reward. "learned-stopping": see `StoppingHead`. A
         terminal s' is worth log(terminal_reward / (1-gamma)) in both; the entropy of SAC is in V
-        only.
+        only. No target is above `_largest_value`: critics that are optimistic outside the data
+        would have the model lead there, and each would drive the other on without end.
         """
         settings, dynamics, classifier = self.settings, self._dynamics(), self._classifier()
         observations, actions = batch.observations, batch.actions
@@ -229,14 +237,14 @@ class JointUpdate:
         if stopping is None:
             stop = 1 - settings.gamma
             target = stop * log_reward + weighted_logit - stop * math.log(stop)
-            return target + settings.gamma * following
+            return torch.minimum(target + settings.gamma * following, self._largest_value())
         stop_probability = stopping(dynamics.normaliser, observations, actions)
         value = stopping.value(
             stop_probability, log_reward, weighted_logit + following, settings.gamma
         )
         self._step("stopping", -value.mean())
         self._record(stop_probability=stop_probability.mean())
-        return value.detach()
+        return torch.minimum(value.detach(), self._largest_value())
 
     # Classifier and model
 
@@ -297,6 +305,7 @@ class JointUpdate:
         ended = dynamics.termination(real.observations, real.actions, imagined)
         next_actions, _ = self.networks.policy.sample(imagined, self._noise(rows))
         value = self.networks.critics.smaller(imagined, next_actions)
+        value = torch.minimum(value, self._largest_value())
         following = (1 - ended) * value + ended * self.rewards.terminal_value
         following = settings.model_value_weight * following
         weighted_logit = settings.log_ratio_weight * classifier(imagined_inputs)

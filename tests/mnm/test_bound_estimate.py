@@ -59,13 +59,12 @@ class ExactLogit(TransitionClassifier):
 
 def imagine(classifier: TransitionClassifier, settings: Settings, count: int) -> np.ndarray:
     rewards = RewardTransform(settings)
-    rewards.smallest = -100.0
+    rewards.smallest, rewards.largest = -100.0, 100.0
     samples, _ = imagined_bounds(
         linear_gaussian.state_independent_policy(0.3, 0.5),
         ModelOfTheTask(),  # type: ignore[arg-type]
         classifier,
         rewards,
-        math.inf,
         torch.full((count, 1), START),
         HORIZON,
         torch.Generator().manual_seed(2),
@@ -160,13 +159,12 @@ def test_imagined_terminations_are_absorbing(settings: Settings) -> None:
             return torch.ones(4)
 
     rewards = RewardTransform(settings)
-    rewards.smallest = -100.0
+    rewards.smallest, rewards.largest = -100.0, 100.0
     samples, log_returns = imagined_bounds(
         linear_gaussian.state_independent_policy(0.0, 0.0),
         EndsAtOnce(),  # type: ignore[arg-type]
         ExactLogit(1, 1, settings),
         rewards,
-        math.inf,
         torch.full((4, 1), START),
         1,
         torch.Generator().manual_seed(0),
@@ -188,13 +186,13 @@ def test_imagined_log_returns_are_those_of_the_model(settings: Settings) -> None
     rewards = RewardTransform(settings)
     rewards.smallest = -100.0
     steps = 3
-    for largest, reward in ((math.inf, 0.5), (0.25, 0.25)):
+    for largest, reward in ((1.0, 0.5), (0.25, 0.25)):
+        rewards.largest = largest
         _, log_returns = imagined_bounds(
             linear_gaussian.state_independent_policy(0.0, 0.0),
             StandsStill(),  # type: ignore[arg-type]
             ExactLogit(1, 1, settings),
             rewards,
-            largest,
             torch.full((2, 1), START),
             steps,
             torch.Generator().manual_seed(0),

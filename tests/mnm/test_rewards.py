@@ -135,11 +135,11 @@ def test_imagined_termination_of_an_endless_task_is_worth_the_smallest_reward() 
     "changes",
     [{"reward_transform": "shift", "reward_shift": 1.0}, {"reward_transform": "exp"}],
 )
-def test_predicted_rewards_are_floored_at_the_smallest_real_one(changes: dict[str, Any]) -> None:
+def test_predicted_rewards_are_held_to_the_range_of_the_real_ones(changes: dict[str, Any]) -> None:
     transform = transform_of(**changes)
     check(transform, [0.5, -0.5])
     predicted = torch.tensor([-3.0, -0.5, 0.0, 7.0])
     log_reward, floored = transform.log_predicted(predicted)
     assert floored.tolist() == [True, False, False, False]
-    torch.testing.assert_close(log_reward, transform.log(torch.tensor([-0.5, -0.5, 0.0, 7.0])))
+    torch.testing.assert_close(log_reward, transform.log(torch.tensor([-0.5, -0.5, 0.0, 0.5])))
     assert predicted.tolist() == [-3.0, -0.5, 0.0, 7.0]

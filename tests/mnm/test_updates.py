@@ -20,7 +20,8 @@ from mnm.critics import TwinCritics
 from mnm.dynamics import DynamicsEnsemble
 from mnm.policy import TanhGaussianPolicy
 from mnm.replay import Batch
-from mnm.settings import ALGORITHMS, CLASSIFIER_PAIRS
+from mnm.settings import ALGORITHMS, BOUNDS, CLASSIFIER_PAIRS
+from mnm.terminations import never_terminates
 from tests.mnm.small_cases import (
     SPACES,
     parameters_of,
@@ -312,7 +313,7 @@ def test_bound_target_of_three_rows_in_numbers(monkeypatch: pytest.MonkeyPatch) 
     networks = agent.networks
     assert networks.dynamics is not None
     assert networks.classifier is not None
-    agent.rewards.smallest = -1.0
+    agent.rewards.smallest, agent.rewards.largest = -1.0, 3.0
 
     def always(*values: Any) -> Callable[..., Any]:
         result = values[0] if len(values) == 1 else values
@@ -343,6 +344,41 @@ def test_bound_target_of_three_rows_in_numbers(monkeypatch: pytest.MonkeyPatch) 
     assert target.tolist() == pytest.approx(expected, abs=1e-5)
     assert batch.rewards.tolist() == [3.0, 77.0, 77.0]
     assert agent.joint_update.read_statistics()["rewards_floored"] == 1.0
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_no_value_is_above_that_of_the_largest_reward_for_ever(
+    bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Critics that are far too high outside the data neither teach themselves nor the model."""
+    agent = ready_agent("mnm", gamma=0.9, reward_beta=2.0, initial_alpha=0.5, bound=bound)
+    networks, update = agent.networks, agent.joint_update
+    largest = float(agent.replay.all_rows().rewards.max())
+    ceiling = 2.0 * largest + math.log(10) + 0.5 * math.log(2) * 0.9 / 0.1
+    batch, number_real = update._mixed_batch()
+    assert update._bound_target(batch, number_real).max() < ceiling
+    networks.critics.set_output_bias(1e6)
+    networks.target_critics.set_output_bias(1e6)
+    ended = torch.zeros(len(batch.rewards))
+    assert networks.dynamics is not None
+    monkeypatch.setattr(networks.dynamics, "termination", lambda *_: ended)
+    target = update._bound_target(batch, number_real)
+    torch.testing.assert_close(target, torch.full_like(target, ceiling))
+
+
+def test_the_model_is_not_led_to_values_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It moves as one that looks at no value."""
+    agents = [
+        ready_agent("mnm", model_value_weight=weight, termination=never_terminates)
+        for weight in (1.0, 0.0)
+    ]
+    for agent in agents:
+        critics = agent.networks.critics
+        monkeypatch.setattr(critics, "smaller", lambda states, _: 1e6 + 5 * states[:, 0])
+        agent.joint_update._update_classifier_and_model()
+    led, not_led = (parameters_of(agent.networks) for agent in agents)
+    for name, parameter in led.items():
+        torch.testing.assert_close(parameter, not_led[name])
 
 
 def test_bound_of_a_constant_reward_is_a_fixed_point_of_its_target() -> None:
