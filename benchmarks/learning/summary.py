@@ -19,7 +19,7 @@ from rllib_ext.run_statistics import (
     steps_to_threshold,
 )
 
-LEAST_POINTS = 8  # evaluations that a rank correlation needs
+LEAST_POINTS = 6  # evaluations that a rank correlation needs
 
 
 @dataclass(frozen=True)
