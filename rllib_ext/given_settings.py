@@ -23,7 +23,7 @@ def read_settings_file(file: Path) -> dict[str, Any]:
         raise UserError(f"The settings file {file} cannot be read: {first_line(error)}.") from error
     if not isinstance(table, dict):
         raise UserError(f"The settings file {file} holds no table of NAME: VALUE.")
-    return table
+    return {name: _as_number(value) for name, value in table.items()}
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
@@ -45,7 +45,9 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 
 
 def _as_number(value: Any) -> Any:
-    """YAML 1.1 takes 1e-3 for text; users mean the number."""
+    """YAML 1.1 takes 1e-3 for text; users mean the number, in a list too."""
+    if isinstance(value, list):
+        return [_as_number(item) for item in value]
     if isinstance(value, str):
         try:
             return float(value)

@@ -17,6 +17,7 @@ def test_assignments_are_read_as_yaml_and_numbers() -> None:
         "batch_size=32",
         "actor_lr=1e-3",
         "hidden_sizes=[8, 8]",
+        "dynamics_weight_decay=[1e-4, 0.5]",
         "classifier_reward_weight=auto",
         "terminal_reward=null",
         "termination=my_module:my_function",
@@ -26,6 +27,7 @@ def test_assignments_are_read_as_yaml_and_numbers() -> None:
         "batch_size": 32,
         "actor_lr": 1e-3,
         "hidden_sizes": [8, 8],
+        "dynamics_weight_decay": [1e-4, 0.5],
         "classifier_reward_weight": "auto",
         "terminal_reward": None,
         "termination": "my_module:my_function",
@@ -42,9 +44,10 @@ def test_what_is_no_assignment_is_refused(word: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["yaml", "json"])
 def test_a_settings_file_may_be_yaml_or_json(tmp_path: Path, suffix: str) -> None:
-    table = {"gamma": 0.9, "hidden_sizes": [8, 8]}
+    table = {"actor_lr": 1e-4, "hidden_sizes": [8, 8], "dynamics_weight_decay": [1e-4, 0.5]}
     file = tmp_path / f"settings.{suffix}"
-    file.write_text(json.dumps(table) if suffix == "json" else "gamma: 0.9\nhidden_sizes: [8, 8]")
+    words = "actor_lr: 1e-4\nhidden_sizes: [8, 8]\ndynamics_weight_decay: [1e-4, 0.5]"
+    file.write_text(json.dumps(table) if suffix == "json" else words)
     assert read_settings_file(file) == table
 
 

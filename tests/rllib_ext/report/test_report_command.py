@@ -93,7 +93,7 @@ def test_a_report_on_two_algorithms_has_all_its_parts(tmp_path: Path) -> None:
     assert page.row(env, "mnm")[2:] == ["2", "6.50", "4.50 to 8.50", "3.50", "2 of 2", "40"]
     assert page.row(env, "sac")[2:5] == ["1", "4.50", "–"]
     assert page.row(str(runs[1]))[1:] == ["mnm", "1", "40", "8.50", "40", "0.27", "finished"]
-    assert page.row("tau ≠")[1:] == ["0.005", "0.25", "0.005"]
+    assert page.row("tau ≠")[1:] == ["0.02", "0.25", "0.005"]
     assert page.row("num_env_runners")[1:] == ["1", "1", "1"]
     assert page.row("mnm, seed 1")[1:] == ["12", "0", "0", "0", "0", "4"]
     shown = [picture["alt"] for picture in page.all("img")]
