@@ -30,7 +30,8 @@ def write(tables: Path = TABLES, page: Path = PAGE) -> None:
     for name, own in found.items():
         if own:
             draw(own, page.parent / figure_name(name))
-    draw_theory(found, page.parent / THEORY_FIGURE)
+    if _with_bound(found):
+        draw_theory(found, page.parent / THEORY_FIGURE)
 
 
 def text(tables: Path = TABLES) -> str:
