@@ -20,6 +20,7 @@ COLORS = {"mnm": "#c8551b", "mnm-approx": "#7a4fa3", "mbpo": "#1f5fa8", "sac": "
 FEW = 3  # seeds; with less an algorithm is not compared
 NOT_RUN = "not run"
 THEORY_FIGURE = "images/results-theory.png"
+FINDINGS = "findings"  # notes of no one experiment
 NOTES = "notes"  # folder beside the tables: what an experiment shows, written by hand
 
 
@@ -84,6 +85,8 @@ def text(tables: Path = TABLES) -> str:
     for name, experiment in EXPERIMENTS.items():
         lines += _section(name, experiment, found[name], tables)
     lines += _theory(found)
+    if findings := _notes(FINDINGS, tables):
+        lines += ["", "## What held the returns back", "", findings]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -136,10 +139,14 @@ def _section(name: str, experiment: Experiment, found: Sequence[Group], tables: 
             lines += [f"| {_label(group)} | {_whole_row(group)} |" for group in of_env]
     if absent:
         lines += ["", f"{NOT_RUN.capitalize()}: {', '.join(absent)}."]
-    notes = tables / NOTES / f"{name}.md"
-    if notes.is_file():
-        lines += ["", notes.read_text(encoding="utf-8").strip()]
+    if notes := _notes(name, tables):
+        lines += ["", notes]
     return [*lines, ""]
+
+
+def _notes(name: str, tables: Path) -> str:
+    file = tables / NOTES / f"{name}.md"
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
 
 
 def _command(name: str, best: Group) -> str:

@@ -219,6 +219,8 @@ def test_notes_written_by_hand_stand_below_their_table(small: Experiment, tmp_pa
     (tmp_path / page.NOTES / "small.md").write_text("It does.\n")
     section = page.text(tmp_path).partition("## small")[2].partition("\n## ")[0]
     assert section.strip().endswith("It does.")
+    (tmp_path / page.NOTES / "findings.md").write_text("It did not.\n")
+    assert page.text(tmp_path).endswith("## What held the returns back\n\nIt did not.\n")
 
 
 def test_the_sparse_pendulum_pays_at_the_top_alone() -> None:
