@@ -84,7 +84,7 @@ def text(tables: Path = TABLES) -> str:
     ]
     for name, experiment in EXPERIMENTS.items():
         lines += _section(name, experiment, found[name], tables)
-    lines += _theory(found)
+    lines += _theory(found, tables)
     if findings := _notes(FINDINGS, tables):
         lines += ["", "## What held the returns back", "", findings]
     return "\n".join(lines).rstrip() + "\n"
@@ -182,7 +182,7 @@ def _whole_row(group: Group) -> str:
     return " | ".join(figures)
 
 
-def _theory(found: dict[str, list[Group]]) -> list[str]:
+def _theory(found: dict[str, list[Group]], tables: Path) -> list[str]:
     """Bound, model and return over training."""
     rows = [
         f"| {_short(group.env)} | {_label(group)} | {_path(group, 'bound_gap')} | "
@@ -208,6 +208,8 @@ def _theory(found: dict[str, list[Group]]) -> list[str]:
         "| task | algorithm | gap | optimism | return with held-out NLL | return with the bound |",
         "|---|---|---|---|---|---|",
     ]
+    if rows and (notes := _notes("theory", tables)):
+        rows += ["", notes]
     return [*lines, *rows] if rows else []
 
 
@@ -241,7 +243,8 @@ def draw_theory(found: dict[str, list[Group]], file: Path) -> None:
             values = group.figure(column)
             axes.plot(values.index, values, label=f"{group.algo}, {_short(group.env)}")
         axes.axhline(0.0, color="#444444", linewidth=0.8, linestyle=":")
-        axes.set_yscale("symlog")  # a model that diverges within the horizon is far off
+        if column == "bound_gap":
+            axes.set_yscale("symlog")  # a model that diverges within the horizon is far off
         axes.set(xlabel="real environment steps", ylabel=title)
         axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize="x-small")
