@@ -70,8 +70,11 @@ def text(tables: Path = TABLES) -> str:
         "",
         '"Use" names, of the algorithms that were run, the one that solved the task in the largest',
         "share of its seeds, then the one with the fewest steps at the median, then the one with",
-        f"the highest return. Below {FEW} seeds it is an example and no comparison. `mnm train`",
-        "takes the task's settings from there by itself.",
+        f"the highest return. Below {FEW} seeds none is named. `mnm train` takes the task's",
+        "settings from there by itself.",
+        "",
+        "The settings were found by watching `mnm`, some of its seeds below among them (the notes",
+        "say which); the other algorithms take those that they share and were not tuned as much.",
         "",
         "All of this page is generated from `benchmarks/results/learning/` by",
         "`python -m benchmarks.learning --page`. A return is the mean of ten episodes of the",
@@ -91,12 +94,11 @@ def text(tables: Path = TABLES) -> str:
 
 
 def recommended(found: Sequence[Group]) -> Group | None:
-    """The best group of whole runs, those of few seeds last; None where there is none."""
+    """The best group of whole runs; None where none has seeds enough to be compared."""
     return max(
-        (group for group in found if group.finished),
+        (group for group in found if group.finished and len(group.returns) >= FEW),
         default=None,
         key=lambda group: (
-            len(group.returns) >= FEW,
             group.solved / len(group.returns),
             -_median(group.reached),
             group.interval[0],
