@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 
 import ray
 from ray.util.placement_group import placement_group_table, remove_placement_group
@@ -21,6 +22,21 @@ from tests.rllib_ext.small_configs import LINE, TINY
 
 PATIENCE_S = 20  # with a request that has a place
 WAIT_S = 2  # with one that has none
+
+
+
+def wait_until_free() -> None:
+    """Waits until the scheduler sees all nodes free: what it still takes for used it avoids.
+
+    Raises:
+        TimeoutError: they are not free after `PATIENCE_S`.
+    """
+    end = time.monotonic() + PATIENCE_S
+    while ray.available_resources() != ray.cluster_resources():
+        if time.monotonic() > end:
+            raise TimeoutError(f"Free: {ray.available_resources()} of {ray.cluster_resources()}.")
+        time.sleep(0.1)
+
 
 if __name__ == "__main__":
     ray.init(address=sys.argv[1], logging_level=logging.ERROR, log_to_driver=False)
@@ -39,3 +55,4 @@ if __name__ == "__main__":
         pairs = [(kind, nodes[bundles[i]]) for i, kind in enumerate(kinds)] if placed else None
         print(json.dumps(pairs))
         remove_placement_group(group)
+        wait_until_free()

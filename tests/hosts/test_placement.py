@@ -18,7 +18,7 @@ GPU_NODES, CPU_NODES = {"mark-gpu-1", "mark-gpu-2"}, {"mark-cpu-1", "mark-cpu-2"
 SHARED_GPU = {"num_gpus": 0.5, "num_gpus_per_rollout_worker": 0.1, "num_rollout_workers": 2}
 RUNS: list[dict[str, Any]] = [
     {"placement": "roles", "num_env_runners": 4, **SHARED_GPU},
-    {"placement": "roles", "num_env_runners": 2, "num_gpus": 1, "num_rollout_workers": 2},
+    {"placement": "roles", "num_env_runners": 4, "num_gpus": 1, "num_rollout_workers": 2},
     {"placement": "spread", "num_env_runners": 3, **SHARED_GPU},
     {"placement": "pack", "num_env_runners": 2, **SHARED_GPU},
     {"placement": "roles", "num_env_runners": 5, **SHARED_GPU},
@@ -75,15 +75,12 @@ def marks_of(pairs: list[tuple[str, list[str]]], kind: str) -> list[str]:
 
 
 def test_each_kind_of_actor_is_on_the_nodes_of_its_role(placed: list[Any]) -> None:
+    # The runs fill the two nodes: with room to spare Ray only prefers to spread, and may not.
     for pairs in placed[:2]:
         assert set(marks_of(pairs, "driver")) <= GPU_NODES
-    assert marks_of(placed[0], "environment runner") == sorted([*CPU_NODES, *CPU_NODES])
+        assert marks_of(pairs, "environment runner") == sorted([*CPU_NODES, *CPU_NODES])
     assert set(marks_of(placed[1], "learner")) <= GPU_NODES
-    # Ray spreads a run's bundles, whoever sits in them.
-    runners, workers = (
-        marks_of(placed[1], kind) for kind in ("environment runner", "rollout worker")
-    )
-    assert sorted([*runners, *workers]) == sorted([*CPU_NODES, *CPU_NODES])
+    assert marks_of(placed[1], "rollout worker") == sorted(CPU_NODES)
 
 
 def test_workers_with_a_part_of_a_gpu_are_on_the_learners_node(placed: list[Any]) -> None:
