@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from mnm.agent_networks import TaskSpaces, build_networks
-from mnm.bound_estimate import BoundSamples, imagined_bounds, real_log_returns
+from mnm.bound_estimate import BoundSamples, bound_samples
+from mnm.classifier import judge
 from mnm.model_fit import FitReport, ModelFitter
-from mnm.policy import TanhGaussianPolicy, load_numpy_weights
+from mnm.policy import load_numpy_weights
 from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer
 from mnm.rewards import RewardTransform
 from mnm.rollouts import RolloutRequest, answer_rollout_request
@@ -22,8 +23,6 @@ from mnm.settings import Settings
 from mnm.terminations import TerminationFunction
 from mnm.transitions import Transitions, check_finite
 from mnm.updates import JointUpdate
-
-HOLDOUT_SAMPLE = 1024  # held-out rows that the classifier is judged on
 
 
 class Agent:
@@ -202,37 +201,19 @@ class Agent:
         statistics = self.joint_update.read_statistics()
         return {**statistics, **self.judge_classifier()} if made == due else statistics
 
-    @torch.no_grad()
     def judge_classifier(self) -> dict[str, float]:
         """Accuracy and mean logits on held-out transitions, and at the pool's states."""
         networks = self.networks
         if networks.classifier is None or networks.dynamics is None or not self._has_holdout:
             return {}
-        classifier, dynamics = networks.classifier, networks.dynamics
-        real = self.replay.holdout(HOLDOUT_SAMPLE)
-        members = self._members()
-
-        def logits(observations: Tensor, actions: Tensor, following: Tensor) -> Tensor:
-            return classifier(
-                classifier.inputs(dynamics.normaliser, observations, actions, following)
-            )
-
-        imagined, _ = dynamics.sample(real.observations, real.actions, self.generator, members)
-        on_real = logits(real.observations, real.actions, real.next_observations)
-        on_imagined = logits(real.observations, real.actions, imagined)
-        accuracy = ((on_real > 0).float().mean() + (on_imagined <= 0).float().mean()) / 2
-        statistics = {
-            "classifier_accuracy": accuracy,
-            "classifier_logit_real": on_real.mean(),
-            "classifier_logit_imagined": on_imagined.mean(),
-        }
-        if self.synthetic is not None and len(self.synthetic):
-            pool = self.synthetic.sample(HOLDOUT_SAMPLE, self.generator)
-            following, _ = dynamics.sample(pool.observations, pool.actions, self.generator, members)
-            on_pool = logits(pool.observations, pool.actions, following)
-            statistics["classifier_logit_pool"] = on_pool.mean()
-        values = torch.stack(list(statistics.values())).tolist()
-        return dict(zip(statistics, values, strict=True))
+        return judge(
+            networks.classifier,
+            networks.dynamics,
+            self.replay,
+            self.synthetic,
+            self.generator,
+            self._members(),
+        )
 
     def bound_samples(
         self,
@@ -253,48 +234,25 @@ class Agent:
             `bound_rollouts` imagined trajectories and the N real episodes, over the horizon that
             the shortest episode which did not terminate allows.
         """
-        lengths = [
-            len(rewards)
-            for rewards, terminated in zip(episode_rewards, terminateds, strict=True)
-            if not terminated
-        ]
-        horizon = min([self.settings.bound_horizon, *lengths])
-        within = [
-            terminated and len(rewards) <= horizon
-            for rewards, terminated in zip(episode_rewards, terminateds, strict=True)
-        ]
-        real = real_log_returns(episode_rewards, within, self.rewards, horizon)
-        policy = self.networks.policy
+        networks = self.networks
+        assert networks.dynamics is not None
+        assert networks.classifier is not None
+        policy = networks.policy
         if policy_weights is not None:
             policy = copy.deepcopy(policy)
             load_numpy_weights(policy, policy_weights)
-        imagined = self._imagine_bounds(policy, start_observations, horizon)
-        return BoundSamples(*imagined, real, horizon)
-
-    def _imagine_bounds(
-        self, policy: TanhGaussianPolicy, start_observations: np.ndarray, horizon: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        networks, settings = self.networks, self.settings
-        assert networks.dynamics is not None
-        assert networks.classifier is not None
-        starts = torch.as_tensor(start_observations, dtype=torch.float32, device=self.device)
-        drawn = torch.randint(
-            len(starts),
-            (settings.bound_rollouts,),
-            generator=self.generator,
-            device=self.device,
-        )
-        bounds, log_returns = imagined_bounds(
+        return bound_samples(
             policy,
             networks.dynamics,
             networks.classifier,
             self.rewards,
-            starts[drawn],
-            horizon,
+            self.settings,
+            torch.as_tensor(start_observations, dtype=torch.float32, device=self.device),
+            episode_rewards,
+            terminateds,
             self.generator,
             self._members(),
         )
-        return bounds.cpu().numpy(), log_returns.cpu().numpy()
 
     @property
     def _has_holdout(self) -> bool:

@@ -27,6 +27,7 @@ from mnm.classifier import TransitionClassifier
 from mnm.dynamics import DynamicsEnsemble
 from mnm.policy import TanhGaussianPolicy
 from mnm.rewards import RewardTransform
+from mnm.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,62 @@ def horizon_weights(gamma: float, horizon: int) -> tuple[float, np.ndarray, np.n
     reward_weights = gamma**steps / math.exp(log_total)
     ratio_weights = (gamma ** (steps + 1) - tail) / (1 - tail)
     return log_total, reward_weights, ratio_weights
+
+
+def bound_samples(
+    policy: TanhGaussianPolicy,
+    dynamics: DynamicsEnsemble,
+    classifier: TransitionClassifier,
+    rewards: RewardTransform,
+    settings: Settings,
+    start_observations: Tensor,
+    episode_rewards: Sequence[np.ndarray],
+    terminateds: Sequence[bool],
+    generator: torch.Generator,
+    members: Tensor | None = None,
+) -> BoundSamples:
+    """Samples of both sides, over the horizon that the shortest unfinished episode allows.
+
+    Args:
+        policy: that played the episodes, and acts in the model.
+        dynamics: see `imagined_bounds`.
+        classifier: likewise.
+        rewards: transforms real and predicted rewards.
+        settings: reads `bound_horizon` and `bound_rollouts`.
+        start_observations: [N, obs] first observations of the real episodes.
+        episode_rewards: [<= bound_horizon] rewards of each.
+        terminateds: whether each terminated within those steps.
+        generator: on the networks' device.
+        members: of the ensemble to imagine with; None: all.
+    """
+    lengths = [
+        len(values)
+        for values, terminated in zip(episode_rewards, terminateds, strict=True)
+        if not terminated
+    ]
+    horizon = min([settings.bound_horizon, *lengths])
+    within = [
+        terminated and len(values) <= horizon
+        for values, terminated in zip(episode_rewards, terminateds, strict=True)
+    ]
+    real = real_log_returns(episode_rewards, within, rewards, horizon)
+    drawn = torch.randint(
+        len(start_observations),
+        (settings.bound_rollouts,),
+        generator=generator,
+        device=start_observations.device,
+    )
+    bounds, imagined = imagined_bounds(
+        policy,
+        dynamics,
+        classifier,
+        rewards,
+        start_observations[drawn],
+        horizon,
+        generator,
+        members,
+    )
+    return BoundSamples(bounds.cpu().numpy(), imagined.cpu().numpy(), real, horizon)
 
 
 @torch.no_grad()

@@ -6,9 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mnm.dynamics import DynamicsEnsemble
 from mnm.networks import EnsembleMLP
 from mnm.normaliser import Normaliser
+from mnm.replay import Batch, ReplayBuffer
 from mnm.settings import Settings
+
+JUDGED_ROWS = 1024  # transitions of each kind that the classifier is judged on
 
 
 class TransitionClassifier(nn.Module):
@@ -86,3 +90,48 @@ class TransitionClassifier(nn.Module):
             loss = loss + self.gradient_penalty * slope[:count].square().sum(-1).mean()
         means = logits.detach().mean(0)
         return loss, means[:count], means[count:]
+
+
+@torch.no_grad()
+def judge(
+    classifier: TransitionClassifier,
+    dynamics: DynamicsEnsemble,
+    replay: ReplayBuffer,
+    pool: ReplayBuffer | None,
+    generator: torch.Generator,
+    members: Tensor | None = None,
+) -> dict[str, float]:
+    """Accuracy and mean logits, by the names of `mnm.statistics`.
+
+    Args:
+        classifier: to be judged.
+        dynamics: imagines the next states.
+        replay: real transitions, some of them held out.
+        pool: imagined transitions, for their (s, a); None or empty: the figure is left out.
+        generator: on the networks' device.
+        members: of the ensemble to imagine with; None: all.
+    """
+
+    def logits(batch: Batch, following: Tensor) -> Tensor:
+        return classifier(
+            classifier.inputs(dynamics.normaliser, batch.observations, batch.actions, following)
+        )
+
+    def imagined_logits(batch: Batch) -> Tensor:
+        imagined, _ = dynamics.sample(batch.observations, batch.actions, generator, members)
+        return logits(batch, imagined)
+
+    real = replay.holdout(JUDGED_ROWS)
+    on_real = logits(real, real.next_observations)
+    on_imagined = imagined_logits(real)
+    accuracy = ((on_real > 0).float().mean() + (on_imagined <= 0).float().mean()) / 2
+    statistics = {
+        "classifier_accuracy": accuracy,
+        "classifier_logit_real": on_real.mean(),
+        "classifier_logit_imagined": on_imagined.mean(),
+    }
+    if pool is not None and len(pool):
+        sampled = pool.sample(JUDGED_ROWS, generator)
+        statistics["classifier_logit_pool"] = imagined_logits(sampled).mean()
+    values = torch.stack(list(statistics.values())).tolist()
+    return dict(zip(statistics, values, strict=True))

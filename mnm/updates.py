@@ -13,6 +13,7 @@ from mnm.classifier import TransitionClassifier
 from mnm.dynamics import DynamicsEnsemble
 from mnm.replay import Batch, ReplayBuffer
 from mnm.rewards import RewardTransform
+from mnm.running_means import RunningMeans
 from mnm.settings import Settings
 
 ASK_EVERY = 16  # updates: a fraction of a second
@@ -53,8 +54,7 @@ class JointUpdate:
         self.action_dim = networks.policy.action_center.numel()
         auto = settings.target_entropy == "auto"
         self.target_entropy = -self.action_dim if auto else float(settings.target_entropy)
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._means = RunningMeans()
         self._notes_norms = False  # of gradients: at the last update of a call, as each costs time
         self._critic_parameters: list[Tensor] = list(networks.critics.parameters())
         self._target_parameters: list[Tensor] = list(networks.target_critics.parameters())
@@ -142,7 +142,7 @@ class JointUpdate:
             weight = self._classifier_reward_weight()
             rewards = batch.rewards.clone()
             rewards[rows] += weight * logit
-        self._record(classifier_reward_weight=weight)
+        self._means.add(classifier_reward_weight=weight)
         if "classifier_reward_weight" in self.optimizers and len(logit):
             self._update_classifier_reward_weight(logit)
         self._update_actor_critic(batch, self._reward_target(batch, rewards))
@@ -172,7 +172,7 @@ class JointUpdate:
         # Of the loss log_alpha * (entropy - target), which is linear.
         self._apply("alpha", [entropy - self.target_entropy])
         torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.settings.tau)
-        self._record(
+        self._means.add(
             critic_loss=critic_loss,
             q_value=values.mean(),
             q_target=target.mean(),
@@ -227,7 +227,7 @@ class JointUpdate:
                 torch.full_like(ended, self.rewards.terminal_value),
                 ended,
             )
-        self._record(
+        self._means.add(
             rewards_floored=floored[number_real:].sum().float(),
             log_reward=log_reward.mean(),
             log_ratio=logit.mean(),
@@ -243,7 +243,7 @@ class JointUpdate:
             stop_probability, log_reward, weighted_logit + following, settings.gamma
         )
         self._step("stopping", -value.mean())
-        self._record(stop_probability=stop_probability.mean())
+        self._means.add(stop_probability=stop_probability.mean())
         return torch.minimum(value.detach(), self._largest_value())
 
     # Classifier and model
@@ -252,7 +252,7 @@ class JointUpdate:
         loss, real_logits, imagined_logits = self._classifier().loss(real, imagined, self.generator)
         self._step("classifier", loss)
         correct = (real_logits > 0).float().mean() + (imagined_logits <= 0).float().mean()
-        self._record(
+        self._means.add(
             classifier_loss=loss,
             classifier_train_accuracy=correct / 2,
             classifier_train_logit_real=real_logits.mean(),
@@ -322,7 +322,7 @@ class JointUpdate:
         likelihood_loss = settings.likelihood_weight * change_loss.sum(-1).mean()
         loss = likelihood_loss + reward_nll - objective.mean()
         self._step("model", loss, max_norm=settings.model_grad_clip)
-        self._record(model_objective=objective.mean(), model_nll=change_loss.mean())
+        self._means.add(model_objective=objective.mean(), model_nll=change_loss.mean())
 
     def _update_classifier_reward_weight(self, logit: Tensor) -> None:
         """Dual update: the weight grows while the mean clipped logit is below its target."""
@@ -373,30 +373,14 @@ class JointUpdate:
             parameter.grad = gradient
         if max_norm is not None:
             norm = nn.utils.clip_grad_norm_(parameters, max_norm)
-            self._record(**{f"{name}_gradient_norm": norm})
+            self._means.add(**{f"{name}_gradient_norm": norm})
         elif self._notes_norms and name in NORMS_NOTED:
-            self._record(**{f"{name}_gradient_norm": nn.utils.get_total_norm(gradients)})
+            self._means.add(**{f"{name}_gradient_norm": nn.utils.get_total_norm(gradients)})
         optimizer.step()
-
-    def _record(self, **values: Tensor) -> None:
-        for name, value in values.items():
-            if name in self._sums:
-                self._sums[name] += value.detach()
-                self._counts[name] += 1
-            else:
-                self._sums[name] = value.detach().clone()
-                self._counts[name] = 1
 
     def read_statistics(self) -> dict[str, float]:
         """Means since the last call; the only place where an update's figures leave the device."""
-        if not self._sums:
-            return {}
-        totals = torch.stack([total.float() for total in self._sums.values()]).tolist()
-        means = {
-            name: total / self._counts[name] for name, total in zip(self._sums, totals, strict=True)
-        }
-        self._sums, self._counts = {}, {}
-        return means
+        return self._means.read()
 
     def _dynamics(self) -> DynamicsEnsemble:
         assert self.networks.dynamics is not None

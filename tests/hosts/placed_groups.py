@@ -24,7 +24,6 @@ PATIENCE_S = 20  # with a request that has a place
 WAIT_S = 2  # with one that has none
 
 
-
 def wait_until_free() -> None:
     """Waits until the scheduler sees all nodes free: what it still takes for used it avoids.
 

@@ -599,14 +599,15 @@ def test_batch_is_all_real_before_anything_is_imagined() -> None:
 def test_statistics_are_means_over_the_call(algo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = ready_agent(algo)
     seen: list[float] = []
-    record = agent.joint_update._record
+    means = agent.joint_update._means
+    add = means.add
 
     def listen(**values: Tensor) -> None:
         if "critic_loss" in values:
             seen.append(values["critic_loss"].item())
-        record(**values)
+        add(**values)
 
-    monkeypatch.setattr(agent.joint_update, "_record", listen)
+    monkeypatch.setattr(means, "add", listen)
     statistics = agent.joint_update.run(4)
     assert len(seen) == 4
     assert statistics["critic_loss"] == pytest.approx(np.mean(seen), rel=1e-5)
