@@ -10,11 +10,13 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from benchmarks.learning import page, session, tables
 from benchmarks.learning.experiments import (
     AS_TUNED,
     EXPERIMENTS,
+    OF_THE_MODEL,
     SPARSE_PENDULUM,
     Experiment,
     runs_of,
@@ -22,6 +24,7 @@ from benchmarks.learning.experiments import (
 from benchmarks.learning.summary import groups
 from distributed.storage import Location
 from rllib_ext.run_folder import RESULT_FILE, SUMMARY_FILE
+from tests.mnm.small_cases import random_transitions, small_agent
 
 QUESTION = "Does it?"
 SMALL = Experiment(QUESTION, ("Pendulum-v1",), ("mnm", "sac"), (0, 1, 2), 300, 100, 1.0, 300)
@@ -86,6 +89,38 @@ def test_other_settings_are_another_run(small: Experiment) -> None:
     run.plan.settings["updates_to_data_ratio"] = 3
     (unchanged,) = runs_of("small", seeds=(1,), only="/mnm/")
     assert run.digest != unchanged.digest
+
+
+def test_what_sac_does_not_read_makes_no_other_run(small: Experiment) -> None:
+    """Settings of a model are in the section of a task that all algorithms share."""
+    unread = {
+        "dynamics_hidden_sizes": (8,),
+        "dynamics_weight_decay": (0.0, 0.0),
+        "ensemble_size": 3,
+        "num_elites": 2,
+        "rollout_schedule": (0, 1, 2, 2),
+        "rollouts_per_step": 7,
+        "synthetic_retention": 9,
+        "real_ratio": 0.3,
+        "classifier_hidden_sizes": (8,),
+        "logit_clip": 1.5,
+        "log_ratio_weight": 0.7,
+    }
+    assert {name for name in unread if name.startswith(OF_THE_MODEL)} == set(unread)
+    for algo, same in (("sac", True), ("mnm", False)):
+        (run,) = runs_of("small", seeds=(0,), only=f"/{algo}/")
+        before = run.digest
+        run.plan.settings.update(unread)
+        assert (run.digest == before) is same
+    learned = []
+    for changes in ({}, unread):
+        agent = small_agent("sac", **changes)
+        agent.ingest(random_transitions(40))
+        agent.learn()
+        assert agent.updates > 0
+        learned.append(agent.networks.state_dict())
+    for name, weights in learned[0].items():
+        assert torch.equal(weights, learned[1][name]), name
 
 
 def test_a_run_is_done_when_it_ended_at_the_plans_length(
