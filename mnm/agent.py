@@ -139,15 +139,21 @@ class Agent:
         return {**statistics, **self.update_if_due()}
 
     def fit_if_due(self) -> dict[str, float]:
-        """Fits the ensemble by maximum likelihood if `dynamics_fit_interval` steps have passed."""
-        if self.env_steps < self._next_fit or not self.can_fit:
+        """`fit` if `dynamics_fit_interval` steps have passed."""
+        if self.env_steps < self._next_fit or not self.has_holdout:
             return {}
         self._next_fit = self.env_steps + self.settings.dynamics_fit_interval
         return self.fit()
 
     def fit(self) -> dict[str, float]:
-        """Fits the ensemble by maximum likelihood, where `can_fit`."""
-        assert self.fitter is not None
+        """Scales what is read by the replay, and fits the ensemble by maximum likelihood if there
+        is one; where `has_holdout`."""
+        networks = self.networks
+        for module in (networks.policy, networks.critics, networks.target_critics):
+            if module.normaliser is not None:
+                module.normaliser.refresh(self.replay.all_rows().observations)
+        if self.fitter is None:
+            return {}
         report: FitReport = self.fitter.fit(self.replay, self.generator)
         if self.settings.algo == "mnm" and not self._critics_biased:
             self._bias_critics()
@@ -204,7 +210,7 @@ class Agent:
     def judge_classifier(self) -> dict[str, float]:
         """Accuracy and mean logits on held-out transitions, and at the pool's states."""
         networks = self.networks
-        if networks.classifier is None or networks.dynamics is None or not self._has_holdout:
+        if networks.classifier is None or networks.dynamics is None or not self.has_holdout:
             return {}
         return judge(
             networks.classifier,
@@ -255,14 +261,14 @@ class Agent:
         )
 
     @property
-    def _has_holdout(self) -> bool:
+    def has_holdout(self) -> bool:
         """Whether there are rows enough to learn from: one is held out."""
         return len(self.replay) >= HOLDOUT_PERIOD
 
     @property
     def can_fit(self) -> bool:
         """Whether there is a model, and rows enough to fit it."""
-        return self.fitter is not None and self._has_holdout
+        return self.fitter is not None and self.has_holdout
 
     def _members(self) -> Tensor | None:
         """The members that imagine: all for mnm, the elites for mbpo and mnm-approx."""

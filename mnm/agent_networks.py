@@ -78,8 +78,13 @@ def build_networks(
     box = (spaces.observation_dim, spaces.action_low, spaces.action_high)
     dims = (spaces.observation_dim, spaces.action_dim)
     return Networks(
-        TanhGaussianPolicy(*box, settings.hidden_sizes),
-        TwinCritics(*box, settings.hidden_sizes, settings.critic_layer_norm),
+        TanhGaussianPolicy(*box, settings.hidden_sizes, settings.normalise_observations),
+        TwinCritics(
+            *box,
+            settings.hidden_sizes,
+            settings.critic_layer_norm,
+            settings.normalise_observations,
+        ),
         DynamicsEnsemble(*dims, settings, termination) if settings.has_model else None,
         TransitionClassifier(*dims, settings) if settings.has_classifier else None,
         StoppingHead(*dims, settings) if settings.has_stopping else None,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mnm.networks import EnsembleMLP
+from mnm.normaliser import ObservationNormaliser
 
 
 class TwinCritics(nn.Module):
@@ -22,6 +23,7 @@ class TwinCritics(nn.Module):
         hidden_sizes: widths of the ReLU hidden layers.
         layer_norm: of the hidden layers, which keeps values of unseen actions near those of seen
             ones (Ball et al. 2023, RLPD).
+        normalise: whether observations are scaled by an `ObservationNormaliser` first.
     """
 
     action_center: Tensor
@@ -34,18 +36,22 @@ class TwinCritics(nn.Module):
         action_high: np.ndarray,
         hidden_sizes: Sequence[int] = (256, 256),
         layer_norm: bool = False,
+        normalise: bool = False,
     ) -> None:
         super().__init__()
         low = torch.as_tensor(action_low, dtype=torch.float32)
         high = torch.as_tensor(action_high, dtype=torch.float32)
         self.register_buffer("action_center", (high + low) / 2)
         self.register_buffer("action_half_range", (high - low) / 2)
+        self.normaliser = ObservationNormaliser(observation_dim) if normalise else None
         self.networks = EnsembleMLP(
             2, observation_dim + low.numel(), hidden_sizes, 1, layer_norm=layer_norm
         )
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Both action values [2, N] of observations [N, obs] and actions [N, act]."""
+        if self.normaliser is not None:
+            observations = self.normaliser(observations)
         scaled = (actions - self.action_center) / self.action_half_range
         return self.networks(torch.cat([observations, scaled], dim=-1)).squeeze(-1)
 

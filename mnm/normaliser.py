@@ -1,4 +1,4 @@
-"""Means and scales that keep the inputs and targets of model and classifier near unit size."""
+"""Means and scales that keep what networks read, and what the model predicts, near unit size."""
 
 from __future__ import annotations
 
@@ -70,3 +70,32 @@ class Normaliser(nn.Module):
         """(s' - s, r) [..., obs + 1]."""
         change = batch.next_observations - batch.observations
         return torch.cat([change, batch.rewards.unsqueeze(-1)], dim=-1)
+
+
+class ObservationNormaliser(nn.Module):
+    """Scales the observations that policy and critics read (`normalise_observations`).
+
+    Buffers: mean and scale [obs], of the real transitions; 0 and 1 until the first `refresh`.
+
+    Args:
+        observation_dim: width of an observation.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, observation_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(observation_dim))
+        self.register_buffer("scale", torch.ones(observation_dim))
+
+    @torch.no_grad()
+    def refresh(self, observations: Tensor) -> None:
+        """Takes mean and standard deviation of observations [N, obs], N at least two."""
+        variance, mean = torch.var_mean(observations, dim=0)
+        self.mean.copy_(mean)
+        self.scale.copy_(variance.sqrt().clamp_min(SMALLEST_SCALE))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Normalised observations [..., obs]."""
+        return (observations - self.mean) / self.scale

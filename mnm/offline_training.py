@@ -33,7 +33,7 @@ def train_offline(
         if should_stop is not None and should_stop():
             return statistics
         done = agent.offline_updates
-        if agent.can_fit and done % fit_interval == 0:
+        if agent.has_holdout and done % fit_interval == 0:
             statistics.update(agent.fit())
         if agent.can_fit and done % rollout_interval == 0:
             agent.ingest_synthetic(agent.imagine(agent.draw_rollout_request()))

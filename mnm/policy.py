@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mnm.normaliser import ObservationNormaliser
+
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+NORMALISER_MEAN, NORMALISER_SCALE = "normaliser.mean", "normaliser.scale"  # among its weights
 _ZERO = np.zeros((), np.float32)
 
 
@@ -26,6 +29,7 @@ class TanhGaussianPolicy(nn.Module):
         action_low: [act] smallest actions.
         action_high: [act] largest actions.
         hidden_sizes: widths of the ReLU hidden layers.
+        normalise: whether observations are scaled by an `ObservationNormaliser` first.
     """
 
     action_center: Tensor
@@ -37,12 +41,14 @@ class TanhGaussianPolicy(nn.Module):
         action_low: np.ndarray,
         action_high: np.ndarray,
         hidden_sizes: Sequence[int] = (256, 256),
+        normalise: bool = False,
     ) -> None:
         super().__init__()
         low = torch.as_tensor(action_low, dtype=torch.float32)
         high = torch.as_tensor(action_high, dtype=torch.float32)
         self.register_buffer("action_center", (high + low) / 2)
         self.register_buffer("action_half_range", (high - low) / 2)
+        self.normaliser = ObservationNormaliser(observation_dim) if normalise else None
         widths = [observation_dim, *hidden_sizes, 2 * low.numel()]
         self.layers = nn.ModuleList(
             nn.Linear(fan_in, fan_out) for fan_in, fan_out in itertools.pairwise(widths)
@@ -50,7 +56,7 @@ class TanhGaussianPolicy(nn.Module):
 
     def distribution(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation [N, act] of the Gaussian before the tanh."""
-        hidden = observations
+        hidden = observations if self.normaliser is None else self.normaliser(observations)
         for layer in self.layers[:-1]:
             hidden = functional.relu(layer(hidden))
         mean, log_std = self.layers[-1](hidden).chunk(2, dim=-1)
@@ -102,6 +108,12 @@ class NumpyPolicy:
             (np.ascontiguousarray(weights[f"layers.{i}.weight"].T), weights[f"layers.{i}.bias"])
             for i in range(count)
         ]
+        if NORMALISER_MEAN in weights:
+            # Part of the first layer, so that a step costs no more.
+            scale = weights[NORMALISER_SCALE]
+            weight, bias = self._layers[0]
+            weight = weight / scale[:, None]
+            self._layers[0] = (weight, bias - weights[NORMALISER_MEAN].dot(weight))
         self._center = weights["action_center"]
         self._half_range = weights["action_half_range"]
 

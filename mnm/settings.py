@@ -41,6 +41,8 @@ class Settings:
     target_entropy: float | Literal["auto"] = "auto"  # nats on the (-1, 1) scale; auto: -act
     hidden_sizes: tuple[int, ...] = (256, 256)  # of the policy and of each critic
     critic_layer_norm: bool = False  # of the critics' hidden layers: against over-estimation
+    normalise_observations: bool = False  # that policy and critics read, by means and deviations
+    # of the replay; those that model and classifier read always are
     batch_size: int = 256  # rows per update of the critics and the policy
     updates_to_data_ratio: float = 20.0  # joint updates per step after the random ones
     num_random_steps: int = 5000  # uniformly random steps before learning starts
@@ -147,7 +149,7 @@ class Settings:
 
     def network_sizes(self) -> dict[str, Any]:
         """What the networks' shapes follow from: a saved state fits where all of it is equal."""
-        names = ["hidden_sizes", "critic_layer_norm"]
+        names = ["hidden_sizes", "critic_layer_norm", "normalise_observations"]
         if self.has_model:
             names += ["ensemble_size", "num_elites", "dynamics_hidden_sizes"]
         if self.has_classifier:
@@ -188,7 +190,8 @@ class Settings:
             "classifier_pairs",
             f"one of {', '.join(CLASSIFIER_PAIRS)}",
         )
-        require(isinstance(self.critic_layer_norm, bool), "critic_layer_norm", "true or false")
+        for name in ("critic_layer_norm", "normalise_observations"):
+            require(isinstance(getattr(self, name), bool), name, "true or false")
         for name in ("target_entropy", "classifier_reward_weight"):
             value = getattr(self, name)
             require(value == "auto" or _is_number(value), name, 'a number or "auto"')

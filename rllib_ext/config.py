@@ -111,6 +111,7 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         target_entropy: float | str = NotProvided,
         hidden_sizes: Sequence[int] = NotProvided,
         critic_layer_norm: bool = NotProvided,
+        normalise_observations: bool = NotProvided,
         batch_size: int = NotProvided,
         updates_to_data_ratio: float = NotProvided,
         num_random_steps: int = NotProvided,
@@ -179,6 +180,8 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
             hidden_sizes: Widths of the hidden layers of the policy and of each critic.
             critic_layer_norm: Normalises the critics' hidden layers, which keeps them from
                 over-estimating actions that were not tried.
+            normalise_observations: Scales the observations that policy and critics read by the
+                replay's means and deviations, refreshed every `dynamics_fit_interval` steps.
             batch_size: Rows per update of critics and policy.
             updates_to_data_ratio: Joint updates per real step after the random ones; kept
                 exactly.

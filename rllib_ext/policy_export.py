@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from distributed.storage import Location
-from mnm.policy import TanhGaussianPolicy
+from mnm.policy import NORMALISER_MEAN, TanhGaussianPolicy
 from rllib_ext.errors import UserError
 from rllib_ext.saved_policy import HEADER, PolicyHeader, read_checkpoint_policy
 
@@ -66,7 +66,13 @@ def _onnx(header: PolicyHeader, weights: dict[str, Tensor]) -> bytes:
             "Exporting to ONNX needs the packages onnx and onnxscript: pip install 'mnm-rl[onnx]'."
         ) from error
     low, high = (np.array(box, np.float32) for box in (header.action_low, header.action_high))
-    policy = TanhGaussianPolicy(header.observation_dim, low, high, header.hidden_sizes)
+    policy = TanhGaussianPolicy(
+        header.observation_dim,
+        low,
+        high,
+        header.hidden_sizes,
+        normalise=NORMALISER_MEAN in weights,
+    )
     policy.load_state_dict(weights)
     # It tells of packages that are not there and not needed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)

@@ -25,9 +25,13 @@ class PolicyModule(TorchRLModule):
     def setup(self) -> None:
         """Builds the policy for the module's spaces."""
         spaces = task_spaces(self.observation_space, self.action_space)
-        sizes = self.model_config["settings"]["hidden_sizes"]
+        settings = Settings(**self.model_config["settings"])
         self.policy = TanhGaussianPolicy(
-            spaces.observation_dim, spaces.action_low, spaces.action_high, sizes
+            spaces.observation_dim,
+            spaces.action_low,
+            spaces.action_high,
+            settings.hidden_sizes,
+            settings.normalise_observations,
         )
 
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

@@ -39,8 +39,9 @@ EQUAL_UPDATES: dict[str, dict[str, Any]] = {
         "Hopper-v5": {
             "updates_to_data_ratio": 10,
             "hidden_sizes": (128, 128),
-            "critic_layer_norm": False,
-            "tau": 0.005,
+            "normalise_observations": True,
+            "critic_layer_norm": True,
+            "tau": 0.01,
         },
         "HalfCheetah-v5": {
             "updates_to_data_ratio": 10,
