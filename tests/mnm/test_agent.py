@@ -43,6 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "classifier_gradient_penalty": 0.1,
     },
     "mnm with learned stopping": {"algo": "mnm", "bound": "learned-stopping"},
+    "mnm with normalised observations": {"algo": "mnm", "normalise_observations": True},
 }
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -278,6 +279,19 @@ def test_fits_and_rollouts_come_at_their_intervals() -> None:
             assert request.length == 2
     assert fits == [20, 35, 50, 65]
     assert rollouts == [20, 30, 40, 50, 60, 70]
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_observations_are_scaled_by_the_replay_at_every_fit(algo: str) -> None:
+    agent = small_agent(algo, normalise_observations=True)
+    train(agent, 0, 36)  # fits at 20 and 35 rows
+    networks = agent.networks
+    rows = agent.replay.all_rows().observations[:35]
+    for module in (networks.policy, networks.critics, networks.target_critics):
+        assert module.normaliser is not None
+        torch.testing.assert_close(module.normaliser.mean, rows.mean(0))
+        torch.testing.assert_close(module.normaliser.scale, rows.std(0))
+    assert small_agent(algo).networks.policy.normaliser is None
 
 
 def test_rollouts_start_at_real_states_and_are_counted() -> None:

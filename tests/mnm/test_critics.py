@@ -60,3 +60,16 @@ def test_target_copy_is_frozen_and_stands_alone(critics: TwinCritics) -> None:
     assert not any(parameter.requires_grad for parameter in copied.parameters())
     critics.set_output_bias(3.0)
     assert torch.equal(copied(observations, actions), before)
+
+
+def test_normalising_critics_read_observations_of_unit_scale(critics: TwinCritics) -> None:
+    scaled = TwinCritics(3, LOW, HIGH, (16, 8), normalise=True)
+    scaled.networks = critics.networks
+    observations, actions = torch.randn(30, 3) * torch.tensor([0.1, 1.0, 10.0]), torch.rand(30, 2)
+    assert torch.equal(scaled(observations, actions), critics(observations, actions))
+    assert scaled.normaliser is not None
+    scaled.normaliser.refresh(observations)
+    unit = (observations - observations.mean(0)) / observations.std(0)
+    torch.testing.assert_close(scaled(observations, actions), critics(unit, actions))
+    copied = target_copy(scaled)
+    assert torch.equal(copied(observations, actions), scaled(observations, actions))

@@ -88,8 +88,13 @@ def test_actions_are_reparameterised(policy: TanhGaussianPolicy) -> None:
     assert slope.abs().sum() > 0
 
 
-def test_numpy_policy_takes_the_same_actions(policy: TanhGaussianPolicy) -> None:
+@pytest.mark.parametrize("normalise", [False, True])
+def test_numpy_policy_takes_the_same_actions(normalise: bool) -> None:
+    torch.manual_seed(0)
+    policy = TanhGaussianPolicy(3, LOW, HIGH, (16, 8), normalise)
     observations = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    if policy.normaliser is not None:
+        policy.normaliser.refresh(torch.randn(50, 3) * torch.tensor([0.1, 1.0, 10.0]) + 2)
     in_numpy = NumpyPolicy(numpy_weights(policy))
     modes = policy.deterministic(torch.from_numpy(observations)).detach().numpy()
     np.testing.assert_allclose(in_numpy(observations, None), modes, atol=1e-5)
@@ -111,3 +116,16 @@ def test_numpy_weights_are_copies_that_load_back(policy: TanhGaussianPolicy) -> 
     assert not torch.equal(policy.deterministic(observations), before)
     load_numpy_weights(policy, weights)
     assert torch.equal(policy.deterministic(observations), before)
+
+
+def test_a_normalising_policy_reads_what_the_plain_one_does_of_unit_scale() -> None:
+    torch.manual_seed(0)
+    plain = TanhGaussianPolicy(3, LOW, HIGH, (16, 8))
+    scaled = TanhGaussianPolicy(3, LOW, HIGH, (16, 8), normalise=True)
+    scaled.layers = plain.layers
+    observations = torch.randn(30, 3) * torch.tensor([0.1, 1.0, 10.0]) + 2
+    assert torch.equal(scaled.deterministic(observations), plain.deterministic(observations))
+    assert scaled.normaliser is not None
+    scaled.normaliser.refresh(observations)
+    unit = (observations - observations.mean(0)) / observations.std(0)
+    torch.testing.assert_close(scaled.deterministic(observations), plain.deterministic(unit))

@@ -50,6 +50,7 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "synthetic_retention": NOT_A_COUNT,
     "real_ratio": NOT_A_SHARE,
     "critic_layer_norm": [1, "yes", None],
+    "normalise_observations": [0, "no", None],
     "classifier_pairs": ["same", None],
     "classifier_hidden_sizes": NOT_WIDTHS,
     "classifier_ensemble_size": NOT_A_COUNT,

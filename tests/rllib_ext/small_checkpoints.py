@@ -25,15 +25,20 @@ def write_checkpoint(
     bias: float | None = -50.0,
     iteration: int = 1,
     algo: str = "mnm",
+    normalise: bool = False,
     **env_config: Any,
 ) -> Path:
     """What `mnm evaluate` and `mnm export` read of a checkpoint.
 
-    Its policy always takes the lowest action; with `bias` None it is a random one.
+    Its policy always takes the lowest action; with `bias` None it is a random one. With `normalise`
+    it scales its observations.
     """
     task_env = Plane() if env == "Plane-v0" else Line()
     spaces = task_spaces(task_env.observation_space, task_env.action_space)
-    agent = Agent(spaces, small_settings(algo), seed=0)
+    agent = Agent(spaces, small_settings(algo, normalise_observations=normalise), seed=0)
+    if agent.networks.policy.normaliser is not None:
+        seen = torch.arange(4.0)[:, None] * torch.arange(1.0, spaces.observation_dim + 1)
+        agent.networks.policy.normaliser.refresh(seen)
     if bias is not None:
         with torch.no_grad():
             last = agent.networks.policy.layers[-1]

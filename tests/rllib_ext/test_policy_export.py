@@ -26,9 +26,10 @@ from tests.rllib_ext.small_checkpoints import AGENT, TASKS, cut, overwrite, writ
 OBSERVATIONS = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("saved") / "checkpoint", bias=None, length=7)
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "normalising"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "checkpoint"
+    return write_checkpoint(folder, bias=None, normalise=request.param, length=7)
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +44,10 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 def policy_of(checkpoint: Path) -> TanhGaussianPolicy:
     weights = torch.load(checkpoint / AGENT, weights_only=True)["networks"]
     box = (np.array([LOW], np.float32), np.array([HIGH], np.float32))
-    policy = TanhGaussianPolicy(3, *box, (16, 16))
     prefix = "policy."
-    policy.load_state_dict(
-        {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
-    )
+    own = {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
+    policy = TanhGaussianPolicy(3, *box, (16, 16), normalise="normaliser.scale" in own)
+    policy.load_state_dict(own)
     return policy
 
 
