@@ -101,7 +101,7 @@ def recommended(found: Sequence[Group]) -> Group | None:
         key=lambda group: (
             group.solved / len(group.returns),
             -_median(group.reached),
-            group.interval[0],
+            group.interval()[0],
         ),
     )
 
@@ -131,14 +131,17 @@ def _section(name: str, experiment: Experiment, found: Sequence[Group], tables: 
     for env in envs:
         of_env = [group for group in found if group.env == env]
         if of_env:
+            # Where runs are not whole, all are compared at the steps that each has made.
+            step = None if all(g.finished for g in of_env) else min(g.shared_step for g in of_env)
+            when = "the end" if step is None else f"{step:,} steps"
             lines += [
                 "",
                 f"| {_short(env)} | runs | seeds that solved it | steps, median (each) | "
-                "return at the end, IQM (95 %) | seconds a run | classifier accuracy | "
+                f"return at {when}, IQM (95 %) | seconds a run | classifier accuracy | "
                 "log return less bound, nats |",
                 "|---|---|---|---|---|---|---|---|",
             ]
-            lines += [f"| {_label(group)} | {_whole_row(group)} |" for group in of_env]
+            lines += [f"| {_label(group)} | {_whole_row(group, step)} |" for group in of_env]
     if absent:
         lines += ["", f"{NOT_RUN.capitalize()}: {', '.join(absent)}."]
     if notes := _notes(name, tables):
@@ -167,16 +170,17 @@ def _row(group: Group) -> str:
     return f"{_solved(group)} | {_steps(_median(group.reached))} | {_return(group)}"
 
 
-def _whole_row(group: Group) -> str:
+def _whole_row(group: Group, step: int | None) -> str:
     each = ", ".join(_steps(steps) for steps in group.reached)
     steps = f"{_steps(_median(group.reached))} ({each})" if group.env in SOLVED else ""
     gap = group.figure("bound_gap")
-    runs = f"{len(group.returns)}" + ("" if group.finished else f", to {group.last_step:,} steps")
+    lengths = ", ".join(f"{curve.steps[-1]:,.0f}" for curve in group.curves.values())
+    runs = f"{len(group.returns)}" + ("" if group.finished else f", to {lengths} steps")
     figures = (
         runs,
         _solved(group),
         steps,
-        _return(group),
+        _return(group, step),
         f"{np.median(group.wall_seconds):.0f}",
         _number(group.last_median("classifier_accuracy"), ".2f"),
         f"{gap.iloc[-1]:+.3g}" if len(gap) else "",
@@ -298,8 +302,8 @@ def _solved(group: Group) -> str:
     return f"{group.solved} of {len(group.returns)}" if group.env in SOLVED else ""
 
 
-def _return(group: Group) -> str:
-    mean, low, high = group.interval
+def _return(group: Group, step: int | None = None) -> str:
+    mean, low, high = group.interval(step)
     shown = f"{mean:.4g}"
     return shown if math.isnan(low) else f"{shown} ({low:.4g} to {high:.4g})"
 

@@ -32,6 +32,8 @@ class Group:
         variant: name.
         every: real steps between two evaluations.
         curves: evaluation returns of each run, by seed.
+        shared_step: real steps in whole intervals that every run has made; one that ended, also
+            because it solved the task, counts as made to the experiment's length.
         finished: whether each run was made to its end.
         reached: real steps at which each run solved the task; NaN: it did not, or no return counts
             as that.
@@ -45,17 +47,25 @@ class Group:
     variant: str
     every: int
     curves: dict[int, Curve]
+    shared_step: int
     finished: bool
     reached: list[float]
     returns: np.ndarray
     wall_seconds: list[float]
     table: pd.DataFrame
 
-    @property
-    def interval(self) -> tuple[float, float, float]:
-        """Interquartile mean of the returns at the end, and the ends of its 95 % interval."""
-        low, high = bootstrap_interval(self.returns)
-        return float(interquartile_mean(self.returns)), float(low), float(high)
+    def returns_at(self, step: int) -> np.ndarray:
+        """Return of each run at its last evaluation of the interval that begins at a real step."""
+        return np.array(
+            [curve.values[curve.steps < step + self.every][-1] for curve in self.curves.values()]
+        )
+
+    def interval(self, step: int | None = None) -> tuple[float, float, float]:
+        """Interquartile mean of the returns at a real step, and the ends of its 95 % interval;
+        without one, of those at the end."""
+        returns = self.returns if step is None else self.returns_at(step)
+        low, high = bootstrap_interval(returns)
+        return float(interquartile_mean(returns)), float(low), float(high)
 
     @property
     def solved(self) -> int:
@@ -68,13 +78,15 @@ class Group:
         return int(max(curve.steps[-1] for curve in self.curves.values()))
 
     def mean_curve(self) -> pd.DataFrame:
-        """`aggregate`, a run that stopped because it was solved counting on with its last value."""
+        """`aggregate` of the steps that all runs have made; a run that stopped because it solved
+        the task counts on with its last value."""
         curves = []
         for curve in self.curves.values():
             later = np.arange(curve.steps[-1] + self.every, self.last_step + 1, self.every)
             values = np.append(curve.values, np.full(len(later), curve.values[-1]))
             curves.append(Curve(np.append(curve.steps, later), values))
-        return aggregate(curves, self.every)
+        curve = aggregate(curves, self.every)
+        return curve[curve["steps"] < self.shared_step + self.every]
 
     def last_median(self, column: str) -> float:
         """Median over the runs of a figure at their last evaluation."""
@@ -130,12 +142,17 @@ def _group(experiment: Experiment, env: str, algo: str, variant: str, rows: pd.D
         or (experiment.stop_when_solved and not math.isnan(steps))
         for curve, steps in zip(curves.values(), reached, strict=True)
     ]
+    shared = min(
+        experiment.steps if whole else int(curve.steps[-1])
+        for curve, whole in zip(curves.values(), ended, strict=True)
+    )
     return Group(
         env,
         algo,
         variant,
         experiment.evaluation_interval,
         curves,
+        shared - shared % experiment.evaluation_interval,
         all(ended),
         reached,
         np.array([curve.values[-1] for curve in curves.values()]),

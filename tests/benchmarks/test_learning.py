@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -194,7 +195,9 @@ def test_groups_count_seeds_and_steps(small: Experiment, tmp_path: Path) -> None
     assert math.isnan(group.reached[1])
     assert group.returns.tolist() == [-300, -400]
     assert group.finished
-    assert group.interval[0] == -350
+    assert group.interval()[0] == -350
+    assert group.interval(200)[0] == -325
+    assert group.shared_step == 300
 
 
 def test_runs_with_other_settings_do_not_count(small: Experiment, tmp_path: Path) -> None:
@@ -206,13 +209,35 @@ def test_runs_with_other_settings_do_not_count(small: Experiment, tmp_path: Path
 
 
 def test_a_run_that_stopped_early_counts_on_only_where_solved_runs_stop(
-    small: Experiment, tmp_path: Path
+    small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = table({("mnm", 0): [-900, -150], ("mnm", 1): [-900, -500, -400]})
     content.to_csv(tmp_path / "small.csv", index=False)
     (group,) = groups("small", tmp_path)
     assert not group.finished
+    assert group.shared_step == 200
+    assert group.mean_curve()["iqm"].tolist() == [-900, -325]
+    monkeypatch.setitem(EXPERIMENTS, "small", replace(small, stop_when_solved=True))
+    (group,) = groups("small", tmp_path)
+    assert group.finished
+    assert group.shared_step == 300
     assert group.mean_curve()["iqm"].tolist() == [-900, -325, -275]
+
+
+def test_runs_of_unequal_length_are_compared_at_the_steps_that_all_have_made(
+    small: Experiment, tmp_path: Path
+) -> None:
+    returns = {("mnm", seed): [-900, -300 - 10 * seed, -100] for seed in range(3)}
+    returns |= {("sac", seed): [-800, -700 - 10 * seed] for seed in range(3)}
+    returns["sac", 0] += [-1]
+    table(returns, interval=102).to_csv(tmp_path / "small.csv", index=False)
+    lines = page.text(tmp_path).splitlines()
+    (heading,) = (line for line in lines if line.startswith("| Pendulum-v1 | runs"))
+    assert "| return at 200 steps, IQM (95 %) |" in heading
+    (mnm,) = (line for line in lines if line.startswith("| mnm | 3 |"))
+    assert "| -310 (-320 to -300) |" in mnm
+    (sac,) = (line for line in lines if line.startswith("| sac | 3, to 306, 204, 204 steps |"))
+    assert "| -710 (-720 to -700) |" in sac
 
 
 def test_the_page_recommends_what_solved_most_seeds_and_says_what_was_not_run(
