@@ -18,8 +18,17 @@ AS_TUNED = "tuned"  # the variant that changes nothing
 MODEL_BASED = ("mnm", "mnm-approx", "mbpo")
 DIGEST_LENGTH = 8
 # How the names of settings begin that sac, which has no model, does not read.
-OF_THE_MODEL = ("dynamics_", "ensemble_", "num_elites", "rollout", "synthetic_", "real_ratio")
-OF_THE_MODEL += ("classifier_", "logit_clip", "log_ratio_")
+OF_THE_MODEL = (
+    "classifier_",
+    "dynamics_",
+    "ensemble_",
+    "log_ratio_",
+    "logit_clip",
+    "num_elites",
+    "real_ratio",
+    "rollout",
+    "synthetic_",
+)
 SPARSE_PENDULUM = "benchmarks.learning.tasks:SparsePendulum-v0"
 # Evaluation returns that count as solved, by Gymnasium id.
 SOLVED = {
