@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -58,7 +62,7 @@ def rows_of(run: Run, root: Path) -> pd.DataFrame:
     for line in text[: text.rfind("\n") + 1].splitlines():
         result = json.loads(line)
         figures = {column: _figure(result, path) for column, path in FIGURES.items()}
-        if figures["return_mean"] is not None:
+        if not pd.isna(figures["return_mean"]):  # a stopped run ends without an evaluation
             rows.append(figures)
     table = pd.DataFrame(rows, columns=list(FIGURES)).astype(float)
     for column in FIGURES:
@@ -77,17 +81,32 @@ def rows_of(run: Run, root: Path) -> pd.DataFrame:
 
 
 def update(run: Run, root: Path, tables: Path = TABLES) -> Path:
-    """Puts a run's evaluations into its experiment's table in place of those it had there."""
+    """Puts a run's evaluations into its experiment's table in place of those it had there.
+
+    Several processes may do so at once.
+    """
     file = tables / f"{run.experiment}.csv"
     table = rows_of(run, root)
-    if file.is_file():
-        old = pd.read_csv(file)
-        own = (old[KEY] == [run.plan.env, run.plan.algo, run.variant, run.plan.seed]).all(axis=1)
-        table = pd.concat([old[~own], table], ignore_index=True)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    table = table.sort_values([*KEY, "env_steps"], kind="stable")
-    table[COLUMNS].to_csv(file, index=False)
+    tables.mkdir(parents=True, exist_ok=True)
+    with _held(tables):
+        if file.is_file():
+            old, own = pd.read_csv(file), run.plan
+            is_own = (old[KEY] == [own.env, own.algo, run.variant, own.seed]).all(axis=1)
+            table = pd.concat([old[~is_own], table], ignore_index=True)
+        table = table.sort_values([*KEY, "env_steps"], kind="stable")
+        table[COLUMNS].to_csv(file, index=False)
     return file
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Holds a folder against others that hold it, without a file of its own in it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _figure(result: dict[str, Any], path: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,6 +167,7 @@ def test_tables_hold_an_evaluation_a_row_and_replace_a_runs_old_ones(
         result(100, -900.0, q_value=1 / 3),
         result(200, -800.0),
         result(200, -700.0),
+        result(250, math.nan),
     ]
     file.write_text("\n".join(lines) + '\n{"torn')
     (sac.folder(tmp_path) / RESULT_FILE).write_text(result(100, -1000.0) + "\n")
@@ -184,6 +186,18 @@ def test_tables_hold_an_evaluation_a_row_and_replace_a_runs_old_ones(
     assert rows["q_value"][0] == 0.333333
     assert rows["updates"].tolist() == [1000, 2000, 3000, 1000]
     assert set(rows["settings"]) == {mnm.digest, sac.digest}
+
+
+def test_processes_that_share_a_table_lose_no_run(small: Experiment, tmp_path: Path) -> None:
+    runs = runs_of("small", seeds=tuple(range(8)))
+    for run in runs:
+        run.folder(tmp_path).mkdir(parents=True)
+        lines = [result(step, -1.0) for step in range(100, 2100, 100)]
+        (run.folder(tmp_path) / RESULT_FILE).write_text("\n".join(lines) + "\n")
+    with ThreadPoolExecutor(len(runs)) as pool:
+        (path,) = set(pool.map(lambda run: tables.update(run, tmp_path, tmp_path), runs))
+    rows = pd.read_csv(path)
+    assert rows.groupby(["algo", "seed"])["env_steps"].count().tolist() == [20] * len(runs)
 
 
 def test_groups_count_seeds_and_steps(small: Experiment, tmp_path: Path) -> None:
