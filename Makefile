@@ -50,16 +50,16 @@ test-faults: install ## kill every kind of actor in every phase of a run, and a 
 test-cluster: install ## start a cluster on hosts made of namespaces, and cut them from it (as root)
 	@$(BIN)/python -m pytest tests/hosts -x $(ARGS)
 
-# Programs that the system tests run, and the Debian packages that they are in.
-SYSTEM_PROGRAMS = prometheus promtool chromium node npm
-SYSTEM_PACKAGES = prometheus chromium nodejs npm
+# Programs that the system tests run, and the Debian package of each. Only what is missing is installed: node from
+# elsewhere conflicts with Debian's npm.
+SYSTEM_PROGRAMS = prometheus:prometheus chromium:chromium node:nodejs npm:npm
 
 test-system: install ## test with the real Prometheus, a browser and node; installs them, as root on Debian
-	@for program in $(SYSTEM_PROGRAMS); do command -v $$program >/dev/null 2>&1 || missing="$$missing $$program"; done; \
+	@for program in $(SYSTEM_PROGRAMS); do command -v $${program%:*} >/dev/null 2>&1 || missing="$$missing $${program#*:}"; done; \
 	if [ -n "$$missing" ]; then \
-		echo "Installing Debian's $(SYSTEM_PACKAGES), for:$$missing"; \
-		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(SYSTEM_PACKAGES); } >/dev/null 2>&1 || \
-			{ echo "make: these could not be installed; as root, with the packages within reach: apt-get install $(SYSTEM_PACKAGES)"; exit 1; }; \
+		echo "Installing from Debian:$$missing"; \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; } >/dev/null 2>&1 || \
+			{ echo "make: these could not be installed; as root, with the packages within reach: apt-get install$$missing"; exit 1; }; \
 	fi
 	@$(BIN)/python -m pytest tests/system $(ARGS)
 
