@@ -149,9 +149,11 @@ class Agent:
         """Scales what is read by the replay, and fits the ensemble by maximum likelihood if there
         is one; where `has_holdout`."""
         networks = self.networks
-        for module in (networks.policy, networks.critics, networks.target_critics):
-            if module.normaliser is not None:
-                module.normaliser.refresh(self.replay.all_rows().observations)
+        if networks.policy.normaliser is not None:
+            networks.policy.normaliser.refresh(self.replay.all_rows().observations)
+            for critics in (networks.critics, networks.target_critics):
+                assert critics.normaliser is not None
+                critics.normaliser.load_state_dict(networks.policy.normaliser.state_dict())
         if self.fitter is None:
             return {}
         report: FitReport = self.fitter.fit(self.replay, self.generator)
