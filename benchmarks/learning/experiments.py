@@ -55,6 +55,7 @@ EQUAL_UPDATES: dict[str, dict[str, Any]] = {
         "HalfCheetah-v5": {
             "updates_to_data_ratio": 10,
             "hidden_sizes": (128, 128),
+            "normalise_observations": True,
             "critic_layer_norm": True,
             "tau": 0.01,
         },
