@@ -41,11 +41,18 @@ class Prediction:
             + math.log(2 * math.pi)
         )
 
-    def change_loss(self, targets: Tensor) -> Tensor:
+    def change_loss(self, targets: Tensor, nll_beta: float = 0.0) -> Tensor:
         """`change_nll` for training: Huber's loss in the error over the predicted deviation.
 
         A jump in a dimension that hardly ever moves, such as a contact force, lies hundreds of
         deviations away. Its square would be nearly all of a batch's gradient.
+
+        Args:
+            targets: [..., obs + 1].
+            nll_beta: power of the predicted variance that each row and dimension is weighted by
+                (Seitzer et al. 2022, equation 5). Its gradient in the mean is the error over the
+                variance: with 0, what is hard, such as an impact, is given a wide deviation and
+                then hardly learned; with 1 it counts as in a squared error.
         """
         width = self.log_variance.shape[-1]
         deviation = torch.exp(0.5 * self.log_variance)
@@ -53,7 +60,8 @@ class Prediction:
         half_square = functional.huber_loss(
             error, torch.zeros_like(error), reduction="none", delta=OUTLIER
         )
-        return half_square + 0.5 * (self.log_variance + math.log(2 * math.pi))
+        loss = half_square + 0.5 * (self.log_variance + math.log(2 * math.pi))
+        return loss * torch.exp(nll_beta * self.log_variance.detach()) if nll_beta else loss
 
     def reward_nll(self, targets: Tensor) -> Tensor:
         """-log q of the normalised r in `targets` [..., obs + 1], up to a constant [...]."""

@@ -13,7 +13,6 @@ from mnm.replay import Batch, ReplayBuffer
 from mnm.settings import Settings
 
 HOLDOUT_ROWS = 1000  # most held-out rows that an error is measured on
-IMPROVEMENT = 0.01  # nats per dimension; a smaller one does not keep a fit going
 FIRST_FIT_FACTOR = 4  # the first fit starts from nothing
 SHORTEST_EPOCH = 50  # gradient steps; with little data an epoch alone says nothing
 
@@ -57,8 +56,9 @@ class ModelFitter:
     def fit(self, replay: ReplayBuffer, generator: torch.Generator) -> FitReport:
         """Refreshes the normaliser and fits every member on its own random batches.
 
-        Stops when no member's held-out loss fell by 0.01 nats for `dynamics_fit_patience` epochs,
-        or after `dynamics_max_fit_steps`, four times as many at the first fit. Each member then
+        Stops when no member's held-out loss fell by `dynamics_fit_min_delta` for
+        `dynamics_fit_patience` epochs, or after `dynamics_max_fit_steps`, four times as many at the
+        first fit. Each member then
         takes its best parameters, and the best `num_elites` become the elites (MBPO: Janner et al.
         2019, appendix; there by squared error, under which a small replay leaves the variances far
         too small: on 1,000 steps of HalfCheetah-v5 4.7 nats per dimension held out, here 0.1).
@@ -85,7 +85,7 @@ class ModelFitter:
                 self._step(replay.rows_at(slots))
                 steps += 1
             loss = self._holdout_losses(holdout, targets)
-            improved = loss < best_loss - IMPROVEMENT
+            improved = loss < best_loss - settings.dynamics_fit_min_delta
             best_loss = torch.where(improved, loss, best_loss)
             for kept, parameter in zip(best, parameters, strict=True):
                 kept[improved] = parameter.detach()[improved]
@@ -105,7 +105,7 @@ class ModelFitter:
         prediction = dynamics.predict(batch.observations, batch.actions)
         targets = dynamics.normaliser.targets(batch)
         # Summed over the members, so that each one's gradient is that of its own mean.
-        loss = self._losses(prediction, targets).sum()
+        loss = self._losses(prediction, targets, self.settings.dynamics_nll_beta).sum()
         if dynamics.termination_head is not None:
             own = [
                 column[0] for column in (batch.observations, batch.actions, batch.next_observations)
@@ -123,7 +123,8 @@ class ModelFitter:
         return self._losses(prediction, targets)
 
     @staticmethod
-    def _losses(prediction: Prediction, targets: Tensor) -> Tensor:
+    def _losses(prediction: Prediction, targets: Tensor, nll_beta: float = 0.0) -> Tensor:
         """-log q [E] of each member, outliers held down: per dimension of s' - s, and of r with
         unit variance."""
-        return prediction.change_loss(targets).mean((1, 2)) + prediction.reward_nll(targets).mean(1)
+        change_loss = prediction.change_loss(targets, nll_beta).mean((1, 2))
+        return change_loss + prediction.reward_nll(targets).mean(1)

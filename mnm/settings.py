@@ -57,7 +57,10 @@ class Settings:
     dynamics_weight_decay: tuple[float, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)  # per layer
     dynamics_batch_size: int = 256  # rows per member and step of the fit
     dynamics_fit_interval: int = 250  # steps between two fits
+    dynamics_nll_beta: float = 0.0  # power of the variance that weights the fit's likelihood; 0:
+    # likelihood itself; 0.5: hard transitions such as impacts are learned too
     dynamics_fit_patience: int = 3  # epochs without a better held-out loss before a fit stops
+    dynamics_fit_min_delta: float = 0.01  # nats per dimension that make a held-out loss better
     dynamics_max_fit_steps: int = 250  # gradient steps of a fit at the most; the first: 4 times
 
     # Model rollouts
@@ -269,6 +272,8 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "initial_alpha": _POSITIVE,
     "updates_to_data_ratio": (0.0, 1e6, "a number from 0 to 1,000,000"),
     "dynamics_lr": _POSITIVE,
+    "dynamics_nll_beta": _SHARE,
+    "dynamics_fit_min_delta": _NOT_NEGATIVE,
     "real_ratio": _SHARE,
     "classifier_lr": _POSITIVE,
     "classifier_label_smoothing": _SHARE,

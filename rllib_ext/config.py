@@ -124,7 +124,9 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         dynamics_weight_decay: Sequence[float] = NotProvided,
         dynamics_batch_size: int = NotProvided,
         dynamics_fit_interval: int = NotProvided,
+        dynamics_nll_beta: float = NotProvided,
         dynamics_fit_patience: int = NotProvided,
+        dynamics_fit_min_delta: float = NotProvided,
         dynamics_max_fit_steps: int = NotProvided,
         rollout_schedule: Sequence[int] = NotProvided,
         rollouts_per_step: int = NotProvided,
@@ -198,8 +200,12 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
             dynamics_weight_decay: Weight decay of the fit, one value a layer.
             dynamics_batch_size: Rows per member and gradient step of the fit.
             dynamics_fit_interval: Real steps between two fits.
-            dynamics_fit_patience: Epochs without 0.01 nats lower held-out loss after which a
-                fit stops.
+            dynamics_nll_beta: Power of the predicted variance that weights the fit's likelihood
+                (Seitzer et al. 2022): 0 is the likelihood itself; with 0.5 transitions that are
+                hard to predict, such as impacts, are learned too.
+            dynamics_fit_patience: Epochs without a better held-out loss after which a fit stops.
+            dynamics_fit_min_delta: Nats per dimension by which a held-out loss must fall to be
+                better: else the fit's parameters are not kept.
             dynamics_max_fit_steps: Gradient steps of a fit at the most; four times as many at the
                 first.
             rollout_schedule: (first step, last step, length before, length after): the length of

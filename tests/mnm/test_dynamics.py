@@ -72,6 +72,23 @@ def test_training_loss_is_the_likelihood_but_for_outliers() -> None:
     )
 
 
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_weighted_loss_has_the_gradients_of_the_likelihood_times_a_power_of_the_variance(
+    beta: float,
+) -> None:
+    prediction, targets = random_prediction()
+    mean = prediction.mean[..., :3].clone().requires_grad_()
+    log_variance = prediction.log_variance.clone().requires_grad_()
+    near = torch.cat([mean.detach() + 0.1, targets[..., 3:]], dim=-1)
+    loss = Prediction(mean, log_variance).change_loss(near, beta).sum()
+    of_mean, of_log_variance = torch.autograd.grad(loss, [mean, log_variance])
+    variance = prediction.log_variance.exp()
+    torch.testing.assert_close(of_mean, -0.1 * variance ** (beta - 1), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        of_log_variance, 0.5 * (1 - 0.01 / variance) * variance**beta, rtol=1e-3, atol=1e-5
+    )
+
+
 def test_reward_likelihood_is_that_of_unit_variance_up_to_a_constant() -> None:
     prediction, targets = random_prediction()
     expected = -Normal(prediction.mean[..., 3], 1.0).log_prob(targets[..., 3])

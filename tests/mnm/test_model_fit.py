@@ -139,6 +139,14 @@ def test_fit_stops_when_patience_is_used_up() -> None:
     assert fit(fitter, replay_of(300)).steps == 2 * SHORTEST_EPOCH
 
 
+@pytest.mark.parametrize(("least", "kept"), [(0.0, True), (1e-3, True), (100.0, False)])
+def test_parameters_are_kept_only_where_the_loss_fell_enough(least: float, kept: bool) -> None:
+    fitter = fitter_of(dynamics_max_fit_steps=50, dynamics_fit_min_delta=least)
+    before = parameters_of(fitter.dynamics.networks)
+    fit(fitter, replay_of(300))
+    assert same_tensors(parameters_of(fitter.dynamics.networks), before) != kept
+
+
 def test_fit_trains_on_no_held_out_row(monkeypatch: pytest.MonkeyPatch) -> None:
     fitter, replay = refitter_of(dynamics_max_fit_steps=50), replay_of(100)
     seen: list[Tensor] = []
@@ -167,8 +175,10 @@ def test_members_are_trained_on_rows_of_their_own() -> None:
     assert not torch.allclose(weights[1], weights[2])
 
 
-def test_one_step_follows_the_gradient_of_each_members_mean_likelihood() -> None:
-    fitter, replay = refitter_of(dynamics_max_fit_steps=1), replay_of(100)
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_one_step_follows_the_gradient_of_each_members_mean_likelihood(beta: float) -> None:
+    changes = {"dynamics_max_fit_steps": 1, "dynamics_nll_beta": beta}
+    fitter, replay = refitter_of(**changes), replay_of(100)
     fitter.dynamics.normaliser.refresh(replay.all_rows())
     slots = replay.training_slots((3, 16), torch.Generator().manual_seed(0))
     batch = replay.rows_at(slots)
@@ -183,7 +193,7 @@ def test_one_step_follows_the_gradient_of_each_members_mean_likelihood() -> None
         deviation = torch.exp(0.5 * prediction.log_variance[0])
         change = Normal(prediction.mean[0, :, :2], deviation).log_prob(targets[member, :, :2])
         reward = 0.5 * (prediction.mean[0, :, 2] - targets[member, :, 2]).square()
-        losses.append(reward.mean() - change.mean())
+        losses.append(reward.mean() - (change * deviation.detach() ** (2 * beta)).mean())
     parameters = list(fitter.dynamics.networks.parameters())
     expected = torch.autograd.grad(torch.stack(losses).sum(), parameters)
     fit(fitter, replay)
