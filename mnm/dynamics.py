@@ -50,7 +50,7 @@ class Prediction:
         Args:
             targets: [..., obs + 1].
             nll_beta: power of the predicted variance that each row and dimension is weighted by
-                (Seitzer et al. 2022, equation 5). Its gradient in the mean is the error over the
+                (the beta-NLL of Seitzer et al. 2022). Its gradient in the mean is the error over the
                 variance: with 0, what is hard, such as an impact, is given a wide deviation and
                 then hardly learned; with 1 it counts as in a squared error.
         """
