@@ -50,9 +50,9 @@ class Prediction:
         Args:
             targets: [..., obs + 1].
             nll_beta: power of the predicted variance that each row and dimension is weighted by
-                (the beta-NLL of Seitzer et al. 2022). Its gradient in the mean is the error over the
-                variance: with 0, what is hard, such as an impact, is given a wide deviation and
-                then hardly learned; with 1 it counts as in a squared error.
+                (the beta-NLL of Seitzer et al. 2022). Its gradient in the mean is the error over
+                the variance: with 0, what is hard, such as an impact, is given a wide deviation
+                and then hardly learned; with 1 it counts as in a squared error.
         """
         width = self.log_variance.shape[-1]
         deviation = torch.exp(0.5 * self.log_variance)
