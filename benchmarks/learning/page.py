@@ -10,7 +10,7 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, SOLVED, Experiment
+from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, SOLVED, Experiment, runs_of
 from benchmarks.learning.summary import LEAST_POINTS, Group, groups
 from benchmarks.learning.tables import TABLES
 from rllib_ext.tuned import tuned_tasks
@@ -120,10 +120,10 @@ def _section(name: str, experiment: Experiment, found: Sequence[Group], tables: 
         f"{experiment.evaluation_interval:,} steps, about {experiment.hours:g} hours of one core"
         f"{', runs end when solved' if experiment.stop_when_solved else ''}."
     )
+    planned = dict.fromkeys((run.plan.algo, run.variant) for run in runs_of(name))
     absent = [
         f"{algo} ({variant})" if variant != AS_TUNED else algo
-        for algo in experiment.algos
-        for variant in experiment.variants
+        for algo, variant in planned
         if not any(group.algo == algo and group.variant == variant for group in found)
     ]
     if found:
