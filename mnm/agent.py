@@ -339,7 +339,6 @@ class Agent:
         self.updates = counters["updates"]
         self.offline_transitions = counters["offline_transitions"]
         self.offline_updates = counters["offline_updates"]
-        self.joint_update.updates = self.updates + self.offline_updates
         allowed_now = self.settings.updates_due(self.env_steps)
         self._updates_before = counters["updates_allowed"] - allowed_now
         self.synthetic_transitions = counters["synthetic_transitions"]

@@ -45,7 +45,6 @@ class Settings:
     # of the replay; those that model and classifier read always are
     batch_size: int = 256  # rows per update of the critics and the policy
     updates_to_data_ratio: float = 20.0  # joint updates per step after the random ones
-    policy_delay: int = 1  # joint updates to one update of the policy and its temperature
     num_random_steps: int = 5000  # uniformly random steps before learning starts
     replay_capacity: int = 1_000_000  # real transitions kept
 
@@ -296,7 +295,6 @@ RANGES: dict[str, tuple[float, float, str]] = {
 INTEGERS: dict[str, int] = {
     "batch_size": 1,
     "num_random_steps": 0,
-    "policy_delay": 1,
     "replay_capacity": 10,
     "ensemble_size": 1,
     "num_elites": 1,

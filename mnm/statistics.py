@@ -11,7 +11,7 @@ ACTOR_CRITIC = {
     "policy_entropy": "nats, with actions scaled to (-1, 1)",
     "alpha": "entropy temperature",
     "critics_gradient_norm": "2-norm, at the last update of a call",
-    "policy_gradient_norm": "2-norm, at its last update of a call",
+    "policy_gradient_norm": "2-norm, at the last update of a call",
 }
 MODEL = {
     "model_fit_steps": "gradient steps of the last maximum-likelihood fit",

@@ -54,9 +54,8 @@ class JointUpdate:
         self.action_dim = networks.policy.action_center.numel()
         auto = settings.target_entropy == "auto"
         self.target_entropy = -self.action_dim if auto else float(settings.target_entropy)
-        self.updates = 0  # made so far, which tells when the policy's turn is
         self._means = RunningMeans()
-        self._norms_noted: tuple[str, ...] = ()  # at the last updates of a call: each costs time
+        self._notes_norms = False  # of gradients: at the last update of a call, as each costs time
         self._critic_parameters: list[Tensor] = list(networks.critics.parameters())
         self._target_parameters: list[Tensor] = list(networks.target_critics.parameters())
         self.optimizers = {
@@ -100,11 +99,8 @@ class JointUpdate:
         for made in range(count):
             if should_stop is not None and made and made % ASK_EVERY == 0 and should_stop():
                 return made
-            last = made == count - 1
-            last_of_policy = made >= count - self.settings.policy_delay
-            self._norms_noted = NORMS_NOTED if last else ("policy",) if last_of_policy else ()
+            self._notes_norms = made == count - 1
             step()
-            self.updates += 1
         return count
 
     # One update of each algorithm
@@ -159,18 +155,12 @@ class JointUpdate:
     # Critics and policy
 
     def _update_actor_critic(self, batch: Batch, target: Tensor) -> None:
-        """SAC's critics on `target` [N], its target critics, and every `policy_delay` updates its
-        policy and temperature."""
-        values = self.networks.critics(batch.observations, batch.actions)
+        """SAC's critics on `target` [N], its policy, temperature and target critics."""
+        networks = self.networks
+        values = networks.critics(batch.observations, batch.actions)
         critic_loss = (values - target).square().mean(1).sum()
         self._step("critics", critic_loss)
-        if self.updates % self.settings.policy_delay == 0:
-            self._update_policy(batch)
-        torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.settings.tau)
-        self._means.add(critic_loss=critic_loss, q_value=values.mean(), q_target=target.mean())
 
-    def _update_policy(self, batch: Batch) -> None:
-        networks = self.networks
         alpha = networks.log_alpha.detach().exp()
         actions, log_probability = networks.policy.sample(
             batch.observations, self._noise(len(batch.observations))
@@ -181,7 +171,14 @@ class JointUpdate:
         entropy = -log_probability.detach().mean()
         # Of the loss log_alpha * (entropy - target), which is linear.
         self._apply("alpha", [entropy - self.target_entropy])
-        self._means.add(policy_entropy=entropy, alpha=alpha)
+        torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.settings.tau)
+        self._means.add(
+            critic_loss=critic_loss,
+            q_value=values.mean(),
+            q_target=target.mean(),
+            policy_entropy=entropy,
+            alpha=alpha,
+        )
 
     @torch.no_grad()
     def _next_value(self, next_observations: Tensor) -> Tensor:
@@ -377,7 +374,7 @@ class JointUpdate:
         if max_norm is not None:
             norm = nn.utils.clip_grad_norm_(parameters, max_norm)
             self._means.add(**{f"{name}_gradient_norm": norm})
-        elif name in self._norms_noted:
+        elif self._notes_norms and name in NORMS_NOTED:
             self._means.add(**{f"{name}_gradient_norm": nn.utils.get_total_norm(gradients)})
         optimizer.step()
 

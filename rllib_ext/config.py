@@ -114,7 +114,6 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         normalise_observations: bool = NotProvided,
         batch_size: int = NotProvided,
         updates_to_data_ratio: float = NotProvided,
-        policy_delay: int = NotProvided,
         num_random_steps: int = NotProvided,
         replay_capacity: int = NotProvided,
         ensemble_size: int = NotProvided,
@@ -188,8 +187,6 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
             batch_size: Rows per update of critics and policy.
             updates_to_data_ratio: Joint updates per real step after the random ones; kept
                 exactly.
-            policy_delay: Joint updates to one update of the policy and its temperature; the
-                rest of each is made every time.
             num_random_steps: Real steps with uniformly random actions before learning starts.
             replay_capacity: Real transitions kept.
             ensemble_size: Members of the dynamics ensemble.

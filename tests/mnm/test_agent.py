@@ -228,13 +228,11 @@ def test_updates_keep_the_ratio_whatever_the_chunks(
     assert all(count > 0 for count in made)
 
 
-@pytest.mark.parametrize("policy_delay", [1, 3])
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_updates_left_by_a_stop_are_made_by_the_next_call_as_if_there_had_been_one(
-    algo: str, policy_delay: int
+    algo: str,
 ) -> None:
-    settings = {"updates_to_data_ratio": 2.0, "policy_delay": policy_delay}
-    whole, stopped, resumed = (small_agent(algo, **settings) for _ in range(3))
+    whole, stopped, resumed = (small_agent(algo, updates_to_data_ratio=2.0) for _ in range(3))
     for agent in (whole, stopped):
         train(agent, 0, 30)
         agent.ingest(random_transitions(25, first=30))

@@ -33,7 +33,6 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "hidden_sizes": NOT_WIDTHS,
     "batch_size": NOT_A_COUNT,
     "updates_to_data_ratio": [*NEGATIVE, INFINITY],
-    "policy_delay": NOT_A_COUNT,
     "num_random_steps": [*NEGATIVE, 0.5, INFINITY],
     "replay_capacity": NOT_A_COUNT,
     "ensemble_size": NOT_A_COUNT,

@@ -534,27 +534,6 @@ def test_target_critics_follow_by_polyak_averaging() -> None:
         torch.testing.assert_close(after[name], 0.7 * before[name] + 0.3 * critics[name])
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
-def test_delayed_policy_and_temperature_move_at_every_third_update_critics_at_each(
-    algo: str,
-) -> None:
-    agent = ready_agent(algo, policy_delay=3)
-    networks = agent.networks
-    moved = []
-    for _ in range(7):
-        policy, critics = parameters_of(networks.policy), parameters_of(networks.critics)
-        targets, alpha = parameters_of(networks.target_critics), networks.log_alpha.item()
-        statistics = agent.joint_update.run(1)
-        assert not same_tensors(parameters_of(networks.critics), critics)
-        assert not same_tensors(parameters_of(networks.target_critics), targets)
-        policy_moved = not same_tensors(parameters_of(networks.policy), policy)
-        assert (networks.log_alpha.item() != alpha) == policy_moved
-        assert ({"policy_entropy", "policy_gradient_norm"} <= set(statistics)) == policy_moved
-        moved.append(policy_moved)
-    assert moved == [True, False, False, True, False, False, True]
-    assert "policy_gradient_norm" in agent.joint_update.run(3)
-
-
 @pytest.mark.parametrize(("target_entropy", "rises"), [(50.0, True), (-50.0, False)])
 def test_temperature_moves_towards_the_target_entropy(target_entropy: float, rises: bool) -> None:
     agent = ready_agent("sac", target_entropy=target_entropy)
