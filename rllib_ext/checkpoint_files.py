@@ -8,6 +8,7 @@ from typing import Any
 from pyarrow import fs
 
 from distributed.storage import file_sizes, read_file, write_file
+from mnm import Settings
 
 # {"env", "env_config", "algo", sizes of networks, "training_iteration", "env_steps",
 #  "time_total_s", "files": {path: bytes}}
@@ -88,6 +89,8 @@ def checkpoint_fault(filesystem: fs.FileSystem, folder: str) -> str | None:
 def refuse_other_task(filesystem: fs.FileSystem, folder: str, own: dict[str, Any]) -> None:
     """Checks that a checkpoint is whole, and of the task that is to be restored.
 
+    A setting that came after the checkpoint was made had its default's effect in it.
+
     Args:
         filesystem: that `folder` is on.
         folder: of the checkpoint.
@@ -99,7 +102,7 @@ def refuse_other_task(filesystem: fs.FileSystem, folder: str, own: dict[str, Any
     fault = checkpoint_fault(filesystem, folder)
     if fault is not None:
         raise ValueError(fault)
-    saved = read_task_file(filesystem, folder)
+    saved = {**Settings().to_dict(), **read_task_file(filesystem, folder)}
     for name, value in own.items():
         if saved.get(name) != value:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,6 +147,24 @@ def test_a_checkpoint_of_other_network_sizes_is_refused_in_one_sentence(
         with pytest.raises(ValueError, match=f"was made with {name}=.* restore with") as caught:
             other.restore_from_path(str(saved))
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("normalise", "is_restored"), [(False, True), (True, False)])
+def test_a_checkpoint_from_before_a_setting_has_its_default(
+    normalise: bool, is_restored: bool, saved: Path, tmp_path: Path
+) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(saved, older)
+    task = json.loads((older / "task.json").read_text())
+    assert task.pop("normalise_observations") is False
+    (older / "task.json").write_text(json.dumps(task))
+    with built(tiny_config("mnm", normalise_observations=normalise)) as other:
+        if is_restored:
+            other.restore_from_path(str(older))
+            assert other.iteration == task["training_iteration"]
+        else:
+            with pytest.raises(ValueError, match="with normalise_observations=False, this"):
+                other.restore_from_path(str(older))
 
 
 def test_a_clone_learns_with_its_own_settings_and_leaves_the_donor_alone(
