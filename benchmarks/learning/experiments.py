@@ -54,8 +54,6 @@ EQUAL_UPDATES: dict[str, dict[str, Any]] = {
         },
         "HalfCheetah-v5": {
             "updates_to_data_ratio": 10,
-            "actor_lr": 1e-3,
-            "critic_lr": 1e-3,
             "hidden_sizes": (128, 128),
             "normalise_observations": True,
             "critic_layer_norm": True,
