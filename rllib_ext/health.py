@@ -122,7 +122,7 @@ def _model_says_nothing(window: Window) -> Figures:
 
 def _model_grows_worse(window: Window) -> Figures:
     errors = window.last(LEARNER + "model_holdout_rmse", 6)
-    if not errors or min(errors[-3:]) < max(0.2, 1.5 * min(errors[:3])):
+    if not errors or min(errors[-3:]) < max(0.3, 1.5 * min(errors[:3])):
         return None
     return {"error": errors[-1], "least": min(errors[:3])}
 
@@ -245,7 +245,7 @@ RULES = (
     ),
     Rule(
         "model grows worse",
-        "the model's held-out error was above 0.2 and half as much again as before, in the last 3 "
+        "the model's held-out error was above 0.3 and half as much again as before, in the last 3 "
         "results",
         _model_grows_worse,
         "the model's held-out error has grown from {least:.2f} to {error:.2f}",

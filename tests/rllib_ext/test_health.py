@@ -54,8 +54,8 @@ CASES: dict[str, tuple[Script, Script]] = {
         lambda i: {"model_holdout_rmse": 0.9 if i % 3 == 0 else 1.01},
     ),
     "model grows worse": (
-        lambda i: {"model_holdout_rmse": 0.15 if i < 6 else 0.25},
-        lambda i: {"model_holdout_rmse": 0.01 if i < 6 else 0.19},
+        lambda i: {"model_holdout_rmse": 0.15 if i < 6 else 0.35},
+        lambda i: {"model_holdout_rmse": 0.01 if i < 6 else 0.29},
     ),
     "classifier saturated": (
         lambda i: {"classifier_accuracy": 0.96},
