@@ -313,9 +313,8 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
             self._loaded = None
 
     def _sampled(self, collected: Collected) -> list[SampledSteps]:
-        collector = self._collector()
-        self._sample_metrics.add_failures(episodes_dropped=collector.episodes_dropped)
-        collector.episodes_dropped = 0
+        dropped = self._collector().take_episodes_dropped()
+        self._sample_metrics.add_failures(episodes_dropped=dropped)
         self._sample_metrics.add(collected)
         self.num_env_steps_sampled_lifetime += len(collected.transitions)
         samples = [SampledSteps(len(collected.transitions))]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from distributed.collector import EPISODE_ID_BITS, Collected, Collector
+from distributed.collector import Collected, Collector
+from distributed.open_episodes import EPISODE_ID_BITS
 from mnm import Transitions
 from mnm.policy import NumpyPolicy, TanhGaussianPolicy, numpy_weights
 from mnm.transitions import COLUMNS
