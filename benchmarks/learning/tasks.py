@@ -9,9 +9,11 @@ import math
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.classic_control.continuous_mountain_car import Continuous_MountainCarEnv
 from gymnasium.envs.classic_control.pendulum import PendulumEnv
 
 UPRIGHT = math.cos(math.radians(8.0))
+HELD = 4  # steps of the mountain car to an action
 
 
 class SparsePendulum(PendulumEnv):
@@ -27,4 +29,23 @@ class SparsePendulum(PendulumEnv):
         return observation, float(observation[0] > UPRIGHT), terminated, truncated, info
 
 
+class HeldMountainCar(Continuous_MountainCarEnv):
+    """MountainCarContinuous-v0 with each action held for `HELD` steps, their rewards summed.
+
+    Of 100 episodes of uniformly random actions about 25 reach the goal; with an action of its own
+    for every step none did, and no algorithm had a reward to learn from.
+    """
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """`HELD` steps of the task, or fewer where the goal is reached."""
+        total = 0.0
+        for _ in range(HELD):
+            observation, reward, terminated, truncated, info = super().step(action)
+            total += float(reward)
+            if terminated:
+                break
+        return observation, total, terminated, truncated, info
+
+
 gym.register("SparsePendulum-v0", f"{__name__}:SparsePendulum", max_episode_steps=200)
+gym.register("HeldMountainCar-v0", f"{__name__}:HeldMountainCar", max_episode_steps=1000 // HELD)

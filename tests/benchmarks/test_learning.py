@@ -18,6 +18,7 @@ from benchmarks.learning import page, session, tables
 from benchmarks.learning.experiments import (
     AS_TUNED,
     EXPERIMENTS,
+    HELD_MOUNTAIN_CAR,
     OF_THE_MODEL,
     SPARSE_PENDULUM,
     Experiment,
@@ -308,6 +309,33 @@ def test_the_sparse_pendulum_pays_at_the_top_alone() -> None:
         assert env.step(np.zeros(1))[1] == reward
     assert env.spec is not None
     assert env.spec.max_episode_steps == 200
+
+
+def test_the_held_mountain_car_sums_four_steps_and_ends_at_the_goal() -> None:
+    env, plain = gym.make(HELD_MOUNTAIN_CAR), gym.make("MountainCarContinuous-v0")
+    assert env.spec is not None
+    assert env.spec.max_episode_steps == 250
+    action = np.array([0.5], np.float32)
+    observations = [one.reset(seed=3)[0] for one in (env, plain)]
+    np.testing.assert_array_equal(*observations)
+    steps = [plain.step(action) for _ in range(4)]
+    observation, reward, terminated, _, _ = env.step(action)
+    np.testing.assert_array_equal(observation, steps[-1][0])
+    assert reward == pytest.approx(sum(float(step[1]) for step in steps))
+    assert not terminated
+    env.unwrapped.state = np.array([0.44, 0.05])  # type: ignore[attr-defined]
+    _, reward, terminated, _, _ = env.step(action)
+    assert terminated  # with the first of the four
+    assert reward == pytest.approx(100 - 0.1 * 0.25)
+
+
+def test_settings_that_are_not_the_learners_count_in_the_digest() -> None:
+    run = runs_of("held-mountain-car", seeds=(0,), only="/mbpo/")[0]
+    settings = {**run.plan.settings, "termination": "learned"}
+    other = replace(run, plan=replace(run.plan, settings=settings))
+    assert run.plan.settings["termination"] == "mnm.terminations:mountain_car_continuous"
+    assert run.plan.settings["target_entropy"] == 0.3
+    assert other.digest != run.digest
 
 
 def test_the_page_is_the_one_that_its_tables_make() -> None:
