@@ -362,10 +362,14 @@ class Agent:
         }
 
     def _bias_critics(self) -> None:
-        """Starts the critics at log(mean r') - log(1-gamma), the bound of a constant reward."""
+        """Starts the critics at log r - log(1-gamma), the value of a constant reward r: the mean
+        of the first r', or that of their logarithms; see `Settings.initial_critic_value`."""
         log_rewards = self.rewards.log(self.replay.all_rows().rewards)
-        log_mean = float(torch.logsumexp(log_rewards, 0)) - math.log(len(log_rewards))
-        value = log_mean - math.log1p(-self.settings.gamma)
+        if self.settings.initial_critic_value == "log-mean":
+            log_reward = float(torch.logsumexp(log_rewards, 0)) - math.log(len(log_rewards))
+        else:
+            log_reward = float(log_rewards.mean())
+        value = log_reward - math.log1p(-self.settings.gamma)
         self.networks.critics.set_output_bias(value)
         self.networks.target_critics.set_output_bias(value)
         self._critics_biased = True

@@ -11,10 +11,12 @@ Algorithm = Literal["sac", "mbpo", "mnm-approx", "mnm"]
 RewardTransformName = Literal["shift", "exp"]
 Bound = Literal["fixed", "learned-stopping"]
 ClassifierPairs = Literal["matched", "pool"]
+InitialCriticValue = Literal["log-mean", "mean-log"]
 ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
 REWARD_TRANSFORMS: tuple[str, ...] = get_args(RewardTransformName)
 BOUNDS: tuple[str, ...] = get_args(Bound)
 CLASSIFIER_PAIRS: tuple[str, ...] = get_args(ClassifierPairs)
+INITIAL_CRITIC_VALUES: tuple[str, ...] = get_args(InitialCriticValue)
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,9 @@ class Settings:
     reward_beta: float = 2.0  # beta of "exp"; (1 - gamma) beta scales the reward signal
     terminal_reward: float | None = None  # transformed, paid for ever after a termination; None:
     # transform(0), so that a terminated episode earns what it does in plain RL
+    initial_critic_value: InitialCriticValue = "log-mean"  # of a constant reward: log-mean, the log
+    # return of the first real rewards; mean-log, their bound: where they are rare and "exp" makes
+    # the log return that of the largest one, which thousands of updates go into forgetting
     bound: Bound = "fixed"  # fixed: stops at the discount's rate; learned-stopping: by a head
     stop_probability_min: float = 1e-3  # least and, from 1, greatest that the stopping head says
     stop_lr: float = 3e-4  # of the stopping head
@@ -181,18 +186,14 @@ class Settings:
             if not condition:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not valid: use {allowed}.")
 
-        require(self.algo in ALGORITHMS, "algo", f"one of {', '.join(ALGORITHMS)}")
-        require(
-            self.reward_transform in REWARD_TRANSFORMS,
-            "reward_transform",
-            f"one of {', '.join(REWARD_TRANSFORMS)}",
-        )
-        require(self.bound in BOUNDS, "bound", f"one of {', '.join(BOUNDS)}")
-        require(
-            self.classifier_pairs in CLASSIFIER_PAIRS,
-            "classifier_pairs",
-            f"one of {', '.join(CLASSIFIER_PAIRS)}",
-        )
+        for name, choices in (
+            ("algo", ALGORITHMS),
+            ("reward_transform", REWARD_TRANSFORMS),
+            ("initial_critic_value", INITIAL_CRITIC_VALUES),
+            ("bound", BOUNDS),
+            ("classifier_pairs", CLASSIFIER_PAIRS),
+        ):
+            require(getattr(self, name) in choices, name, f"one of {', '.join(choices)}")
         for name in ("critic_layer_norm", "normalise_observations"):
             require(isinstance(getattr(self, name), bool), name, "true or false")
         for name in ("target_entropy", "classifier_reward_weight"):

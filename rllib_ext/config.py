@@ -13,7 +13,13 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from distributed.coordinator import REQUESTS_PER_COLLECTOR
 from mnm import Settings
-from mnm.settings import Algorithm, Bound, ClassifierPairs, RewardTransformName
+from mnm.settings import (
+    Algorithm,
+    Bound,
+    ClassifierPairs,
+    InitialCriticValue,
+    RewardTransformName,
+)
 from rllib_ext.elastic import ElasticConfig
 from rllib_ext.env_runner import MnMEnvRunner
 from rllib_ext.environments import resolve_termination
@@ -147,6 +153,7 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         reward_shift: float = NotProvided,
         reward_beta: float = NotProvided,
         terminal_reward: float | None = NotProvided,
+        initial_critic_value: InitialCriticValue = NotProvided,
         bound: Bound = NotProvided,
         stop_probability_min: float = NotProvided,
         stop_lr: float = NotProvided,
@@ -231,6 +238,9 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
             reward_beta: mnm: beta of "exp"; (1 - gamma) beta is the scale of the reward signal.
             terminal_reward: mnm: transformed reward a terminated episode is paid for ever; None:
                 transform(0), what it earns in plain RL.
+            initial_critic_value: mnm: value the critics start at, that of a constant reward:
+                "log-mean", the log return of the first real rewards; or "mean-log", their bound,
+                where "exp" is used and rewards are rare.
             bound: mnm: "fixed" discount or "learned-stopping", by a head that is trained with it.
             stop_probability_min: mnm: least stop probability of the head, and least distance from
                 1.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mnm import Agent, TaskSpaces
 from mnm.replay import Batch
-from mnm.settings import ALGORITHMS
+from mnm.settings import ALGORITHMS, INITIAL_CRITIC_VALUES
 from mnm.transitions import check_finite
 from mnm.updates import ASK_EVERY
 from tests.mnm.small_cases import (
@@ -340,13 +340,16 @@ def test_nothing_is_learned_during_the_random_steps() -> None:
     assert same_tensors(parameters_of(agent.networks), before)
 
 
-def test_critics_start_at_the_value_of_the_mean_reward() -> None:
-    agent = small_agent("mnm", gamma=0.9, reward_beta=1.5)
+@pytest.mark.parametrize("start", INITIAL_CRITIC_VALUES)
+def test_critics_start_at_the_value_of_the_mean_reward(start: str) -> None:
+    agent = small_agent("mnm", gamma=0.9, reward_beta=1.5, initial_critic_value=start)
     rows = random_transitions(20)
     agent.ingest(rows)
     agent.learn()
-    transformed = np.exp(1.5 * rows.rewards.astype(np.float64))
-    expected = math.log(transformed.mean()) - math.log(1 - 0.9)
+    log_rewards = 1.5 * rows.rewards.astype(np.float64)
+    means = {"log-mean": math.log(np.exp(log_rewards).mean()), "mean-log": log_rewards.mean()}
+    assert means["log-mean"] - means["mean-log"] > 0.1
+    expected = means[start] - math.log(1 - 0.9)
     for critics in (agent.networks.critics, agent.networks.target_critics):
         assert critics.networks.biases[-1].flatten().tolist() == pytest.approx([expected] * 2)
     # Once only: a later fit leaves the critics to their learning.

@@ -65,6 +65,7 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "log_ratio_target": [NAN, "auto", None],
     "classifier_reward_weight_lr": NOT_POSITIVE,
     "reward_transform": ["log", None],
+    "initial_critic_value": ["mean", None],
     "reward_shift": [NAN, "auto", None],
     "reward_beta": NOT_POSITIVE,
     "terminal_reward": [0, -1.0, NAN, "auto", True],
