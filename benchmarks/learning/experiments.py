@@ -85,6 +85,8 @@ class Experiment:
         tuned_as: Gymnasium id whose tuned settings hold for a task that has none.
         settings: on top of the tuned ones, by algorithm, or for "all", by the names of
             `MnMConfig.training`.
+        reference: experiment of the same tasks and interval whose tuned runs are shown beside
+            these, up to their steps, without being made again.
     """
 
     question: str
@@ -99,6 +101,7 @@ class Experiment:
     variants: dict[str, dict[str, Any]] = field(default_factory=lambda: {AS_TUNED: {}})
     tuned_as: str | None = None
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -292,6 +295,22 @@ EXPERIMENTS: dict[str, Experiment] = {
         hours=12.0,
         variants=EQUAL_UPDATES,
         asked_within=20_000,
+    ),
+    "half-cheetah-parts": Experiment(
+        question="Which part of mnm puts it ahead of mbpo on HalfCheetah?",
+        envs=("HalfCheetah-v5",),
+        algos=("mnm",),
+        seeds=(0, 1, 2),
+        steps=6000,
+        evaluation_interval=1000,
+        hours=4.0,
+        variants={
+            "no classifier term": {"log_ratio_weight": 0.0},
+            "no value in the model": {"model_value_weight": 0.0},
+            "neither": {"log_ratio_weight": 0.0, "model_value_weight": 0.0},
+            "critics start low": {"initial_critic_value": "mean-log"},
+        },
+        reference="half-cheetah",
     ),
 }
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
+from matplotlib import color_sequences
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, SOLVED, Experiment, runs_of
@@ -121,6 +123,8 @@ def _section(name: str, experiment: Experiment, found: Sequence[Group], tables: 
         f"{experiment.evaluation_interval:,} steps, about {experiment.hours:g} hours of one core"
         f"{', runs end when solved' if experiment.stop_when_solved else ''}."
     )
+    if experiment.reference is not None:
+        lines[-1] += f" Runs as tuned are those of {experiment.reference}, up to these steps."
     planned = dict.fromkeys((run.plan.algo, run.variant) for run in runs_of(name))
     absent = [
         f"{algo} ({variant})" if variant != AS_TUNED else algo
@@ -224,7 +228,8 @@ def _with_bound(found: dict[str, list[Group]]) -> list[Group]:
     """The groups of the algorithms' comparisons whose runs estimate the bound."""
     return [
         group
-        for own in found.values()
+        for name, own in found.items()
+        if EXPERIMENTS[name].reference is None
         for group in own
         if group.variant == AS_TUNED and len(group.figure("bound_gap"))
     ]
@@ -265,14 +270,19 @@ def draw(found: Sequence[Group], file: Path) -> None:
     FigureCanvasAgg(figure)
     for place, env in enumerate(envs):
         axes = figure.add_subplot(1, len(envs), place + 1)
+        of_variants = iter(itertools.cycle(color_sequences["tab10"]))
         for group in (group for group in found if group.env == env):
             curve = group.mean_curve()
-            color = COLORS[group.algo]
+            is_tuned = group.variant == AS_TUNED
+            color = COLORS[group.algo] if is_tuned else next(of_variants)
             label = f"{_label(group)}: {len(group.returns)} run(s)"
-            axes.plot(curve["steps"], curve["iqm"], color=color, label=label)
-            axes.fill_between(
-                curve["steps"], curve["low"], curve["high"], color=color, alpha=0.2, linewidth=0
+            axes.plot(
+                curve["steps"], curve["iqm"], color=color, label=label, ls="-" if is_tuned else "--"
             )
+            if is_tuned:  # the bands of all would hide each other
+                axes.fill_between(
+                    curve["steps"], curve["low"], curve["high"], color=color, alpha=0.2, linewidth=0
+                )
         if env in SOLVED:
             axes.axhline(SOLVED[env], color="#444444", linewidth=0.8, linestyle=":")
         axes.set(xlabel="real environment steps", ylabel="evaluation return", title=_short(env))

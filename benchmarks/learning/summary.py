@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.learning.experiments import EXPERIMENTS, SOLVED, Experiment, runs_of
+from benchmarks.learning.experiments import (
+    AS_TUNED,
+    EXPERIMENTS,
+    SOLVED,
+    Experiment,
+    Run,
+    runs_of,
+)
 from benchmarks.learning.tables import COLUMNS
 from rllib_ext.run_statistics import (
     Curve,
@@ -114,18 +122,29 @@ def groups(name: str, tables: Path) -> list[Group]:
     """The groups of an experiment's table, in its order; none without a table.
 
     Only runs with the experiment's present settings count: those of earlier ones show nothing of
-    what a user gets now.
+    what a user gets now. Those of its reference come first, if it has runs of its own.
     """
     file = tables / f"{name}.csv"
     if not file.is_file():
         return []
+    experiment = EXPERIMENTS[name]
+    found = _groups(experiment, runs_of(name, seeds=(0,)), file)
+    if found and experiment.reference is not None:
+        tuned = [run for run in runs_of(experiment.reference, (0,)) if run.variant == AS_TUNED]
+        found = _groups(experiment, tuned, tables / f"{experiment.reference}.csv") + found
+    return found
+
+
+def _groups(experiment: Experiment, runs: Sequence[Run], file: Path) -> list[Group]:
+    """What a table has of runs, as far as the experiment goes."""
     table = pd.read_csv(file).reindex(columns=COLUMNS)  # tables of before have fewer
+    table = table[table["env_steps"] < experiment.steps + experiment.evaluation_interval]
     found = []
-    for run in runs_of(name, seeds=(0,)):
+    for run in runs:
         own = [run.plan.env, run.plan.algo, run.variant, run.digest]
         rows = table[(table[["env", "algo", "variant", "settings"]] == own).all(axis=1)]
         if len(rows):
-            found.append(_group(EXPERIMENTS[name], run.plan.env, run.plan.algo, run.variant, rows))
+            found.append(_group(experiment, run.plan.env, run.plan.algo, run.variant, rows))
     return found
 
 

@@ -78,8 +78,12 @@ def test_every_experiment_has_valid_runs_of_their_own() -> None:
         # Every variant, but those that change nothing of what a task is tuned to.
         groups_of = {(run.plan.env, run.plan.algo, run.digest) for run in runs}
         assert len(runs) == len(groups_of) * len(experiment.seeds)
-        assert {(run.plan.env, run.plan.algo, run.variant) for run in runs} >= {
+        tuned = runs if experiment.reference is None else runs_of(experiment.reference)
+        assert {(run.plan.env, run.plan.algo, run.variant) for run in tuned} >= {
             (env, algo, AS_TUNED) for env in experiment.envs for algo in experiment.algos
+        }
+        assert {run.plan.evaluation_interval for run in runs + tuned} == {
+            experiment.evaluation_interval
         }
         assert {run.variant for run in runs} == set(experiment.variants)
         assert all(len(run.digest) == 8 for run in runs)  # its settings are valid
@@ -237,6 +241,38 @@ def test_a_run_that_stopped_early_counts_on_only_where_solved_runs_stop(
     assert group.finished
     assert group.shared_step == 300
     assert group.mean_curve()["iqm"].tolist() == [-900, -325, -275]
+
+
+def test_an_experiments_reference_is_shown_beside_it_up_to_its_steps(
+    small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = replace(
+        small,
+        algos=("mnm",),
+        steps=200,
+        variants={"less": {"rollouts_per_step": 1}},
+        reference="small",
+    )
+    monkeypatch.setitem(EXPERIMENTS, "parts", parts)
+    content = table({("mnm", 0): [-900, -150, -100], ("sac", 0): [-900, -500, -400]})
+    content["bound_log_return"], content["bound_estimate"] = 2.0, 1.0
+    content.to_csv(tmp_path / "small.csv", index=False)
+    assert groups("parts", tmp_path) == []
+    own = content[content["algo"] == "mnm"].assign(variant="less", return_mean=-300.0)
+    own["settings"] = runs_of("parts")[0].digest
+    own.to_csv(tmp_path / "parts.csv", index=False)
+    found = groups("parts", tmp_path)
+    assert [(group.algo, group.variant) for group in found] == [
+        ("mnm", AS_TUNED),
+        ("sac", AS_TUNED),
+        ("mnm", "less"),
+    ]
+    assert [group.returns.tolist() for group in found] == [[-150], [-500], [-300]]
+    assert all(group.finished for group in found)
+    text = page.text(tmp_path)
+    assert "Runs as tuned are those of small, up to these steps." in text
+    assert text.count("| Pendulum-v1 | mnm |") == 1  # the theory's table has it once
+    page.draw(found, tmp_path / "parts.png")
 
 
 def test_runs_of_unequal_length_are_compared_at_the_steps_that_all_have_made(
