@@ -81,7 +81,8 @@ class Experiment:
         asked_within: real steps within which the task is asked to be solved; None: not asked.
         stop_when_solved: whether two evaluations in a row at the return of `SOLVED` end a run.
         variants: settings that differ from the task's tuned ones, by the variant's name; where they
-            are not the same for all tasks, by Gymnasium id below it.
+            are not the same for all tasks, by Gymnasium id below it; where they are not of all
+            algorithms, by those that have the variant.
         tuned_as: Gymnasium id whose tuned settings hold for a task that has none.
         settings: on top of the tuned ones, by algorithm, or for "all", by the names of
             `MnMConfig.training`.
@@ -299,16 +300,19 @@ EXPERIMENTS: dict[str, Experiment] = {
     "half-cheetah-parts": Experiment(
         question="Which part of mnm puts it ahead of mbpo on HalfCheetah?",
         envs=("HalfCheetah-v5",),
-        algos=("mnm",),
+        algos=("mnm", "mbpo"),
         seeds=(0, 1, 2),
         steps=6000,
         evaluation_interval=1000,
-        hours=4.0,
+        hours=4.5,
         variants={
-            "no classifier term": {"log_ratio_weight": 0.0},
-            "no value in the model": {"model_value_weight": 0.0},
-            "neither": {"log_ratio_weight": 0.0, "model_value_weight": 0.0},
-            "critics start low": {"initial_critic_value": "mean-log"},
+            "no classifier term": {"mnm": {"log_ratio_weight": 0.0}},
+            "no value in the model": {"mnm": {"model_value_weight": 0.0}},
+            "neither": {"mnm": {"log_ratio_weight": 0.0, "model_value_weight": 0.0}},
+            "critics start low": {"mnm": {"initial_critic_value": "mean-log"}},
+            "batches and rollouts of mnm": {
+                "mbpo": {"real_ratio": 0.5, "rollout_schedule": (0, 1, 2, 2)}
+            },
         },
         reference="half-cheetah",
     ),
@@ -338,6 +342,10 @@ def runs_of(name: str, seeds: tuple[int, ...] | None = None, only: str = "") -> 
                 preset = Settings.preset(algo, **_of_agent(tuned)).to_dict()
                 for variant, changes in experiment.variants.items():
                     changes = changes.get(env, changes)
+                    if of_algorithms := changes.keys() & set(ALGORITHMS):
+                        if algo not in of_algorithms:
+                            continue
+                        changes = changes[algo]
                     if only not in f"{env}/{algo}/{variant}":
                         continue
                     if changes and all(preset[key] == value for key, value in changes.items()):

@@ -49,7 +49,7 @@ def text(tables: Path = TABLES) -> str:
     ]
     unmeasured = []
     for name, own in found.items():
-        if len(EXPERIMENTS[name].algos) == 1:
+        if len(EXPERIMENTS[name].algos) == 1 or EXPERIMENTS[name].reference is not None:
             continue  # an ablation compares no algorithms
         for env in EXPERIMENTS[name].envs:
             of_env = [group for group in own if group.env == env and group.variant == AS_TUNED]

@@ -248,9 +248,8 @@ def test_an_experiments_reference_is_shown_beside_it_up_to_its_steps(
 ) -> None:
     parts = replace(
         small,
-        algos=("mnm",),
         steps=200,
-        variants={"less": {"rollouts_per_step": 1}},
+        variants={"less": {"mnm": {"rollouts_per_step": 1}}},
         reference="small",
     )
     monkeypatch.setitem(EXPERIMENTS, "parts", parts)
@@ -259,7 +258,9 @@ def test_an_experiments_reference_is_shown_beside_it_up_to_its_steps(
     content.to_csv(tmp_path / "small.csv", index=False)
     assert groups("parts", tmp_path) == []
     own = content[content["algo"] == "mnm"].assign(variant="less", return_mean=-300.0)
-    own["settings"] = runs_of("parts")[0].digest
+    runs = runs_of("parts", seeds=(0,))
+    assert [(run.plan.algo, run.variant) for run in runs] == [("mnm", "less")]
+    own["settings"] = runs[0].digest
     own.to_csv(tmp_path / "parts.csv", index=False)
     found = groups("parts", tmp_path)
     assert [(group.algo, group.variant) for group in found] == [
