@@ -48,7 +48,8 @@ def text(tables: Path = TABLES) -> str:
         "|---|---|---|---|---|---|",
     ]
     unmeasured = []
-    for name, own in found.items():
+    # Tasks that users have come before those made for a question.
+    for name, own in sorted(found.items(), key=lambda item: EXPERIMENTS[item[0]].tuned_as or ""):
         if len(EXPERIMENTS[name].algos) == 1 or EXPERIMENTS[name].reference is not None:
             continue  # an ablation compares no algorithms
         for env in EXPERIMENTS[name].envs:

@@ -293,7 +293,7 @@ def test_runs_of_unequal_length_are_compared_at_the_steps_that_all_have_made(
 
 
 def test_the_page_recommends_what_solved_most_seeds_and_says_what_was_not_run(
-    small: Experiment, tmp_path: Path
+    small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     returns = {("mnm", seed): [-900, -180, -170] for seed in range(3)}
     returns |= {("sac", seed): [-900, -190 - 20 * seed, -100] for seed in range(3)}
@@ -305,6 +305,14 @@ def test_the_page_recommends_what_solved_most_seeds_and_says_what_was_not_run(
         for line in first
     )
     assert "Hopper-v5 (not run)" in page.text(tmp_path)
+    monkeypatch.setitem(EXPERIMENTS, "small", replace(small, tuned_as="Pendulum-v1"))
+    monkeypatch.setitem(EXPERIMENTS, "usual", small)
+    table(returns).to_csv(tmp_path / "usual.csv", index=False)
+    usual, own = (line for line in page.text(tmp_path).splitlines()[:10] if " 3 of 3 " in line)
+    assert "mnm train" in usual
+    assert "make learn-small" in own
+    monkeypatch.undo()
+    monkeypatch.setitem(EXPERIMENTS, "small", small)
     fewer = table({key: value for key, value in returns.items() if key[0] == "sac" or key[1] < 2})
     fewer.to_csv(tmp_path / "small.csv", index=False)
     assert "`mnm train --env Pendulum-v1 --algo sac` | 3 of 3 |" in page.text(tmp_path)
