@@ -86,8 +86,8 @@ class Experiment:
         tuned_as: Gymnasium id whose tuned settings hold for a task that has none.
         settings: on top of the tuned ones, by algorithm, or for "all", by the names of
             `MnMConfig.training`.
-        reference: experiment of the same tasks and interval whose tuned runs are shown beside
-            these, up to their steps, without being made again.
+        references: experiments of the same tasks, with the same interval and end, whose tuned runs
+            are shown beside these, up to their steps, without being made again.
     """
 
     question: str
@@ -102,7 +102,7 @@ class Experiment:
     variants: dict[str, dict[str, Any]] = field(default_factory=lambda: {AS_TUNED: {}})
     tuned_as: str | None = None
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    reference: str | None = None
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         hours=5.0,
         stop_when_solved=True,
         variants={
-            AS_TUNED: {},
             "no classifier term": {"log_ratio_weight": 0.0},
             "no value in the model": {"model_value_weight": 0.0},
             "little likelihood": {"likelihood_weight": 0.01},
@@ -258,22 +257,23 @@ EXPERIMENTS: dict[str, Experiment] = {
             "no rollouts": {"real_ratio": 1.0},
             "one-step rollouts": {"rollout_schedule": (0, 1, 1, 1)},
         },
+        references=("inverted-pendulum", "pendulum"),
     ),
     "lambda": Experiment(
         question="How much of the classifier's reward does mnm-approx bear?",
         envs=("InvertedPendulum-v5", "Pendulum-v1"),
         algos=("mnm-approx",),
         seeds=(0, 1, 2),
-        steps=4000,
+        steps=3000,
         evaluation_interval=250,
         hours=2.0,
         stop_when_solved=True,
         variants={
-            AS_TUNED: {},
             "lambda 0.01": {"classifier_reward_weight": 0.01},
             "lambda 1": {"classifier_reward_weight": 1.0},
             "lambda auto": {"classifier_reward_weight": "auto"},
         },
+        references=("inverted-pendulum", "pendulum"),
     ),
     "hopper": Experiment(
         question="What return does Hopper reach with few steps, against the published ones?",
@@ -314,7 +314,7 @@ EXPERIMENTS: dict[str, Experiment] = {
                 "mbpo": {"real_ratio": 0.5, "rollout_schedule": (0, 1, 2, 2)}
             },
         },
-        reference="half-cheetah",
+        references=("half-cheetah",),
     ),
 }
 

@@ -50,7 +50,7 @@ def text(tables: Path = TABLES) -> str:
     unmeasured = []
     # Tasks that users have come before those made for a question.
     for name, own in sorted(found.items(), key=lambda item: EXPERIMENTS[item[0]].tuned_as or ""):
-        if len(EXPERIMENTS[name].algos) == 1 or EXPERIMENTS[name].reference is not None:
+        if EXPERIMENTS[name].references:
             continue  # an ablation compares no algorithms
         for env in EXPERIMENTS[name].envs:
             of_env = [group for group in own if group.env == env and group.variant == AS_TUNED]
@@ -124,8 +124,9 @@ def _section(name: str, experiment: Experiment, found: Sequence[Group], tables: 
         f"{experiment.evaluation_interval:,} steps, about {experiment.hours:g} hours of one core"
         f"{', runs end when solved' if experiment.stop_when_solved else ''}."
     )
-    if experiment.reference is not None:
-        lines[-1] += f" Runs as tuned are those of {experiment.reference}, up to these steps."
+    if experiment.references:
+        others = " and ".join(experiment.references)
+        lines[-1] += f" Runs as tuned are those of {others}, up to these steps."
     planned = dict.fromkeys((run.plan.algo, run.variant) for run in runs_of(name))
     absent = [
         f"{algo} ({variant})" if variant != AS_TUNED else algo
@@ -230,7 +231,7 @@ def _with_bound(found: dict[str, list[Group]]) -> list[Group]:
     return [
         group
         for name, own in found.items()
-        if EXPERIMENTS[name].reference is None
+        if not EXPERIMENTS[name].references
         for group in own
         if group.variant == AS_TUNED and len(group.figure("bound_gap"))
     ]

@@ -122,21 +122,23 @@ def groups(name: str, tables: Path) -> list[Group]:
     """The groups of an experiment's table, in its order; none without a table.
 
     Only runs with the experiment's present settings count: those of earlier ones show nothing of
-    what a user gets now. Those of its reference come first, if it has runs of its own.
+    what a user gets now. Those of its references come first, if it has runs of its own.
     """
-    file = tables / f"{name}.csv"
-    if not file.is_file():
-        return []
     experiment = EXPERIMENTS[name]
-    found = _groups(experiment, runs_of(name, seeds=(0,)), file)
-    if found and experiment.reference is not None:
-        tuned = [run for run in runs_of(experiment.reference, (0,)) if run.variant == AS_TUNED]
-        found = _groups(experiment, tuned, tables / f"{experiment.reference}.csv") + found
-    return found
+    found = _groups(experiment, runs_of(name, seeds=(0,)), tables / f"{name}.csv")
+    if not found:
+        return []
+    tuned = []
+    for reference in experiment.references:
+        runs = [run for run in runs_of(reference, seeds=(0,)) if run.variant == AS_TUNED]
+        tuned += _groups(experiment, runs, tables / f"{reference}.csv")
+    return tuned + found
 
 
 def _groups(experiment: Experiment, runs: Sequence[Run], file: Path) -> list[Group]:
-    """What a table has of runs, as far as the experiment goes."""
+    """What a table has of runs with these settings, up to the experiment's steps."""
+    if not file.is_file():
+        return []
     table = pd.read_csv(file).reindex(columns=COLUMNS)  # tables of before have fewer
     table = table[table["env_steps"] < experiment.steps + experiment.evaluation_interval]
     found = []

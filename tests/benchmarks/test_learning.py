@@ -20,6 +20,7 @@ from benchmarks.learning.experiments import (
     EXPERIMENTS,
     HELD_MOUNTAIN_CAR,
     OF_THE_MODEL,
+    SOLVED,
     SPARSE_PENDULUM,
     Experiment,
     runs_of,
@@ -78,13 +79,16 @@ def test_every_experiment_has_valid_runs_of_their_own() -> None:
         # Every variant, but those that change nothing of what a task is tuned to.
         groups_of = {(run.plan.env, run.plan.algo, run.digest) for run in runs}
         assert len(runs) == len(groups_of) * len(experiment.seeds)
-        tuned = runs if experiment.reference is None else runs_of(experiment.reference)
+        others = [run for other in experiment.references for run in runs_of(other)]
+        tuned = others or runs
         assert {(run.plan.env, run.plan.algo, run.variant) for run in tuned} >= {
             (env, algo, AS_TUNED) for env in experiment.envs for algo in experiment.algos
         }
-        assert {run.plan.evaluation_interval for run in runs + tuned} == {
-            experiment.evaluation_interval
-        }
+        for run in tuned:
+            end = SOLVED[run.plan.env] if experiment.stop_when_solved else None
+            assert run.plan.stop_return == end
+            assert run.plan.evaluation_interval == experiment.evaluation_interval
+            assert run.plan.steps >= experiment.steps
         assert {run.variant for run in runs} == set(experiment.variants)
         assert all(len(run.digest) == 8 for run in runs)  # its settings are valid
         assert all(run.plan.settings for run in runs if run.plan.algo == "mnm"), "no preset"
@@ -250,7 +254,7 @@ def test_an_experiments_reference_is_shown_beside_it_up_to_its_steps(
         small,
         steps=200,
         variants={"less": {"mnm": {"rollouts_per_step": 1}}},
-        reference="small",
+        references=("small",),
     )
     monkeypatch.setitem(EXPERIMENTS, "parts", parts)
     content = table({("mnm", 0): [-900, -150, -100], ("sac", 0): [-900, -500, -400]})
