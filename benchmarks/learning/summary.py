@@ -122,25 +122,34 @@ def groups(name: str, tables: Path) -> list[Group]:
     """The groups of an experiment's table, in its order; none without a table.
 
     Only runs with the experiment's present settings count: those of earlier ones show nothing of
-    what a user gets now. Those of its references come first, if it has runs of its own.
+    what a user gets now. Those of its references come first, with its seeds and for the tasks that
+    it has runs of.
     """
     experiment = EXPERIMENTS[name]
     found = _groups(experiment, runs_of(name, seeds=(0,)), tables / f"{name}.csv")
-    if not found:
-        return []
+    envs = {group.env for group in found}
     tuned = []
     for reference in experiment.references:
-        runs = [run for run in runs_of(reference, seeds=(0,)) if run.variant == AS_TUNED]
-        tuned += _groups(experiment, runs, tables / f"{reference}.csv")
+        runs = [
+            run
+            for run in runs_of(reference, seeds=(0,))
+            if run.variant == AS_TUNED and run.plan.env in envs
+        ]
+        tuned += _groups(experiment, runs, tables / f"{reference}.csv", experiment.seeds)
     return tuned + found
 
 
-def _groups(experiment: Experiment, runs: Sequence[Run], file: Path) -> list[Group]:
-    """What a table has of runs with these settings, up to the experiment's steps."""
+def _groups(
+    experiment: Experiment, runs: Sequence[Run], file: Path, seeds: Sequence[int] | None = None
+) -> list[Group]:
+    """What a table has of runs with these settings up to the experiment's steps, of all seeds or of
+    some."""
     if not file.is_file():
         return []
     table = pd.read_csv(file).reindex(columns=COLUMNS)  # tables of before have fewer
     table = table[table["env_steps"] < experiment.steps + experiment.evaluation_interval]
+    if seeds is not None:
+        table = table[table["seed"].isin(seeds)]
     found = []
     for run in runs:
         own = [run.plan.env, run.plan.algo, run.variant, run.digest]

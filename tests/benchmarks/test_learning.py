@@ -253,15 +253,19 @@ def test_an_experiments_reference_is_shown_beside_it_up_to_its_steps(
     parts = replace(
         small,
         steps=200,
+        seeds=(0,),
         variants={"less": {"mnm": {"rollouts_per_step": 1}}},
         references=("small",),
     )
     monkeypatch.setitem(EXPERIMENTS, "parts", parts)
-    content = table({("mnm", 0): [-900, -150, -100], ("sac", 0): [-900, -500, -400]})
+    returns = {("mnm", 0): [-900, -150, -100], ("sac", 0): [-900, -500, -400]}
+    content = table({**returns, ("mnm", 1): [-1, -1, -1]})
     content["bound_log_return"], content["bound_estimate"] = 2.0, 1.0
     content.to_csv(tmp_path / "small.csv", index=False)
     assert groups("parts", tmp_path) == []
-    own = content[content["algo"] == "mnm"].assign(variant="less", return_mean=-300.0)
+    own = content[(content["algo"] == "mnm") & (content["seed"] == 0)].assign(
+        variant="less", return_mean=-300.0
+    )
     runs = runs_of("parts", seeds=(0,))
     assert [(run.plan.algo, run.variant) for run in runs] == [("mnm", "less")]
     own["settings"] = runs[0].digest
