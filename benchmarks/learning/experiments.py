@@ -304,11 +304,15 @@ EXPERIMENTS: dict[str, Experiment] = {
         seeds=(0, 1, 2),
         steps=6000,
         evaluation_interval=1000,
-        hours=4.5,
+        hours=5.5,
         variants={
             "no classifier term": {"mnm": {"log_ratio_weight": 0.0}},
             "no value in the model": {"mnm": {"model_value_weight": 0.0}},
             "neither": {"mnm": {"log_ratio_weight": 0.0, "model_value_weight": 0.0}},
+            # Rates of 1e-9 move nothing.
+            "neither, model by its fits alone": {
+                "mnm": {"log_ratio_weight": 0.0, "model_value_weight": 0.0, "model_lr": 1e-9}
+            },
             "critics start low": {"mnm": {"initial_critic_value": "mean-log"}},
             "batches and rollouts of mnm": {
                 "mbpo": {"real_ratio": 0.5, "rollout_schedule": (0, 1, 2, 2)}
