@@ -268,11 +268,11 @@ def draw_theory(found: dict[str, list[Group]], file: Path) -> None:
 def draw(found: Sequence[Group], file: Path) -> None:
     """Draws interquartile means over real steps with their intervals, one panel a task."""
     envs = list(dict.fromkeys(group.env for group in found))
-    figure = matplotlib.figure.Figure(figsize=(6.4 * len(envs), 3.8), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(8.4 * len(envs), 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     for place, env in enumerate(envs):
         axes = figure.add_subplot(1, len(envs), place + 1)
-        of_variants = iter(itertools.cycle(color_sequences["tab10"]))
+        of_variants = iter(itertools.cycle(color_sequences["tab20"]))
         for group in (group for group in found if group.env == env):
             curve = group.mean_curve()
             is_tuned = group.variant == AS_TUNED
@@ -289,7 +289,7 @@ def draw(found: Sequence[Group], file: Path) -> None:
             axes.axhline(SOLVED[env], color="#444444", linewidth=0.8, linestyle=":")
         axes.set(xlabel="real environment steps", ylabel="evaluation return", title=_short(env))
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(file, dpi=110)
 
 
