@@ -161,6 +161,19 @@ def read_progress(folder: Location) -> pd.DataFrame:
     return progress[_final(progress[ITERATION_COLUMN])]
 
 
+def evaluated_returns(folder: Location) -> dict[int, float]:
+    """The mean evaluation return of each iteration of a run that had an evaluation.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    progress = read_progress(folder)
+    if RETURN_COLUMN not in progress:
+        return {}
+    returns = progress.set_index(ITERATION_COLUMN)[RETURN_COLUMN].dropna()
+    return {int(iteration): float(value) for iteration, value in returns.items()}
+
+
 def _whole_lines(file: Location) -> str:
     """A file's text without its last line where that is torn, as a killed run leaves it."""
     text = file.read().decode() if file.is_file() else ""

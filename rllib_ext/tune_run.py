@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,11 @@ from rllib_ext.errors import UserError, root_cause
 from rllib_ext.evaluation import evaluate_policy
 from rllib_ext.ray_session import first_line
 from rllib_ext.run_folder import (
+    ITERATION_COLUMN,
     STEPS_COLUMN,
     draw_bound,
     draw_learning_curve,
+    evaluated_returns,
     join_curves,
     keep_checkpoint,
     remove_if_nothing_came,
@@ -51,25 +55,38 @@ class ReturnStopper(tune.Stopper):
 
     Args:
         plan: of the run.
+        evaluated: return of each iteration so far that had an evaluation, where the run goes on.
     """
 
-    def __init__(self, plan: RunPlan) -> None:
+    def __init__(self, plan: RunPlan, evaluated: Mapping[int, float] | None = None) -> None:
         self.plan = plan
-        self._met = 0
+        self._evaluated = dict(evaluated or {})
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether to stop after this result; every iteration brings one evaluation, but a last one
-        that the user cut off."""
+        """Whether to stop after this result.
+
+        Iterations without an evaluation, as the last one before the user stopped the run, are
+        passed over; after a failure iterations come again, and those count as made last.
+        """
+        iteration = result[ITERATION_COLUMN]
         achieved = result["evaluation"]["env_runners"]["episode_return_mean"]
-        met = self.plan.stop_return is not None and achieved >= self.plan.stop_return
-        self._met = self._met + 1 if met else 0
+        if not math.isnan(achieved):
+            self._evaluated[iteration] = achieved
         if is_stop_asked():
             return True
         done = (
             result[STEPS_COLUMN] >= self.plan.steps
             and result["num_offline_updates"] >= self.plan.offline_updates
         )
-        return self._met >= EVALUATIONS_TO_STOP or done
+        return self._is_met(iteration) or done
+
+    def _is_met(self, iteration: int) -> bool:
+        """Whether the latest evaluations up to an iteration met the return."""
+        if self.plan.stop_return is None:
+            return False
+        evaluated = sorted(item for item in self._evaluated.items() if item[0] <= iteration)
+        latest = [achieved for _, achieved in evaluated[-EVALUATIONS_TO_STOP:]]
+        return len(latest) == EVALUATIONS_TO_STOP and min(latest) >= self.plan.stop_return
 
     def stop_all(self) -> bool:
         """Never stops other trials."""
@@ -134,7 +151,7 @@ def run(
             name=folder.last,
             storage_path=folder.parent.full_name,
             sync_config=tune.SyncConfig(sync_period=SYNC_PERIOD_S),
-            stop=ReturnStopper(plan),
+            stop=ReturnStopper(plan, evaluated_returns(folder)),
             callbacks=[*callbacks, Recovery()],
             failure_config=tune.FailureConfig(max_failures=MOST_FAILURES),
             checkpoint_config=tune.CheckpointConfig(

@@ -25,6 +25,7 @@ from rllib_ext.run_folder import (
     TRAINING_RETURN_COLUMN,
     draw_bound,
     draw_learning_curve,
+    evaluated_returns,
     join_curves,
     keep_checkpoint,
     newest_checkpoint,
@@ -91,7 +92,7 @@ def test_the_summary_is_strict_json(tmp_path: Path) -> None:
 
 
 def write_progress(folder: Path, **columns: list[float]) -> None:
-    frame = pd.DataFrame({STEPS_COLUMN: [100, 200, 300], **columns})
+    frame = pd.DataFrame({ITERATION_COLUMN: [1, 2, 3], STEPS_COLUMN: [100, 200, 300], **columns})
     frame.to_csv(folder / "progress.csv", index=False)
 
 
@@ -215,3 +216,13 @@ def test_joined_curves_have_every_iteration_once_as_it_was_made_last(tmp_path: P
 def test_a_run_without_results_has_no_curves_to_join(tmp_path: Path) -> None:
     join_curves(at(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_evaluations_of_a_run_that_goes_on_are_those_made_last(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint")
+    assert evaluated_returns(at(tmp_path)) == {}
+    write_progress(tmp_path, **{RETURN_COLUMN: [1.0, math.nan, 3.0]})
+    prepare_resume(at(tmp_path))
+    assert evaluated_returns(at(tmp_path)) == {1: 1.0, 3: 3.0}
+    write_curve(tmp_path, [3], "without an evaluation")
+    assert evaluated_returns(at(tmp_path)) == {1: 1.0}

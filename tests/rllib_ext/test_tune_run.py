@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +21,9 @@ def plan(**changes: Any) -> RunPlan:
     )
 
 
-def result(steps: int, evaluated: float) -> dict[str, Any]:
+def result(steps: int, evaluated: float, iteration: int = 1) -> dict[str, Any]:
     return {
+        "training_iteration": iteration,
         "num_env_steps_sampled_lifetime": steps,
         "num_offline_updates": 0,
         "evaluation": {"env_runners": {"episode_return_mean": evaluated}},
@@ -44,17 +47,33 @@ def test_a_run_without_steps_stops_after_its_offline_updates() -> None:
     assert [stop("trial", each) for each in results] == [False, False, True]
 
 
-def test_a_run_stops_at_the_second_good_evaluation_in_a_row() -> None:
+@pytest.mark.parametrize(
+    ("so_far", "evaluated"),
+    [
+        pytest.param({}, {1: 9.5, 2: 8.9, 3: 9.0, 4: 9.0}, id="in a row"),
+        pytest.param({1: 9.0, 2: 8.0, 3: 9.0}, {4: 9.0}, id="the first before it was resumed"),
+        pytest.param(
+            {1: 9.0, 2: 9.0, 3: 9.0}, {2: 8.0, 3: 9.0, 4: 9.0}, id="resumed from further back"
+        ),
+        pytest.param(
+            {}, {1: 9.0, 2: math.nan, 3: math.nan, 4: 9.0}, id="some without an evaluation"
+        ),
+    ],
+)
+def test_a_run_stops_at_the_second_good_evaluation_in_a_row(
+    so_far: Mapping[int, float], evaluated: Mapping[int, float]
+) -> None:
+    stop = ReturnStopper(plan(steps=10_000, stop_return=9.0), so_far)
+    stopped = [stop("trial", result(1, value, each)) for each, value in evaluated.items()]
+    assert stopped == [False] * (len(evaluated) - 1) + [True]
+
+
+def test_an_evaluation_that_comes_again_after_a_failure_counts_once() -> None:
     stop = ReturnStopper(plan(steps=10_000, stop_return=9.0))
-    values = [9.5, 8.9, 9.0, float("nan"), 9.0, 9.0]
-    assert [stop("trial", result(1, value)) for value in values] == [
-        False,
-        False,
-        False,
-        False,
-        False,
-        True,
-    ]
+    iterations = [1, 2, 2, 3]  # from the checkpoint of the first
+    values = [8.0, 9.0, 9.0, 9.0]
+    stopped = [stop("trial", result(1, *each)) for each in zip(values, iterations, strict=True)]
+    assert stopped == [False, False, False, True]
 
 
 def failed_trial(folder: Path, error: Exception) -> Any:
