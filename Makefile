@@ -16,6 +16,9 @@ STOP_RETURN = $(if $(filter InvertedPendulum-v5,$(ENV)),950)
 OUTPUT = runs/$(ENV)-$(ALGO)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 ARGS =
 
+# Of `make test`: processes, each with its own Ray.
+TEST_PROCESSES = 2
+
 .DEFAULT_GOAL := help
 .PHONY: help install train test test-faults test-cluster test-system lint type format docs images bench bench-quick learn clean
 
@@ -41,8 +44,8 @@ train: install ## train on ENV with ALGO for STEPS steps into a new folder under
 		--num-env-runners '$(ENV_RUNNERS)' --num-rollout-workers '$(ROLLOUT_WORKERS)' \
 		$(if $(STOP_RETURN),--stop-return '$(STOP_RETURN)') --output '$(OUTPUT)' $(ARGS)
 
-test: install ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: install ## run the tests, in TEST_PROCESSES processes
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 test-faults: install ## kill every kind of actor in every phase of a run, and a soak of random kills
 	@$(BIN)/python -m pytest tests/faults $(ARGS)

@@ -1,4 +1,4 @@
-"""What every test run shares: torch on one thread, so that figures repeat, and one small Ray."""
+"""What every test run shares: torch on one thread, so that figures repeat, and a small Ray."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """One small Ray on the loopback for all tests that need actors; `mnm train` joins it."""
+    """One small Ray on the loopback for all tests of this process that need actors.
+
+    `mnm train` joins it.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         # Actors find the tests' own tasks whatever folder pytest was started in.
