@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
@@ -27,18 +25,14 @@ from rllib_ext.learner import MnMLearner
 from rllib_ext.offline_config import OfflineDataConfig
 from rllib_ext.placement import check_rollout_workers
 from rllib_ext.rl_modules import WORLD_MODULE_ID, PolicyModule, WorldModule
+from rllib_ext.setting_names import (
+    OWN_NAMES,
+    REPLACED_SETTINGS,
+    SETTING_NAMES,
+    replaced_setting,
+    unknown_setting,
+)
 
-SETTING_NAMES = tuple(field.name for field in fields(Settings))
-
-# RLlib's own training settings that MnM's learner would ignore, and what to use instead.
-REPLACED_SETTINGS = {
-    "lr": "actor_lr, critic_lr, alpha_lr, dynamics_lr, classifier_lr and model_lr",
-    "grad_clip": "model_grad_clip",
-    "train_batch_size": "batch_size",
-    "train_batch_size_per_learner": "batch_size",
-    "num_epochs": "updates_to_data_ratio",
-    "minibatch_size": "batch_size",
-}
 # Hooks of RLlib's slower path, which flat transitions do not pass.
 REFUSED_HOOKS = (
     "_env_to_module_connector",
@@ -278,7 +272,7 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         given = dict(locals())
         for name in kwargs:
             if name in REPLACED_SETTINGS:
-                _refuse_replaced(name)
+                _refuse(replaced_setting(name))
         super().training(**kwargs)
         for name in (*SETTING_NAMES, *OWN_NAMES):
             if given[name] is not NotProvided:
@@ -305,7 +299,7 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         names = config_dict.keys()  # a config is iterable by its keys alone
         for name in names:
             if name in REPLACED_SETTINGS:
-                _refuse_replaced(name)
+                _refuse(replaced_setting(name))
             known = self._translate_special_keys(name, warn_deprecated=False) in vars(self)
             private = name == CONFIG_CLASS or name.startswith(TUNE_PREFIX)
             if not (known or private or name in OWN_NAMES):
@@ -417,7 +411,7 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         plain = AlgorithmConfig()
         for name in REPLACED_SETTINGS:
             if getattr(self, name) != getattr(plain, name):
-                _refuse_replaced(name)
+                _refuse(replaced_setting(name))
         for name in REFUSED_HOOKS:
             if getattr(self, name) is not None:
                 _refuse(
@@ -426,28 +420,6 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
                 )
 
 
-def unknown_setting(name: str) -> str:
-    """The sentence that refuses a name and says which ones are near."""
-    near = difflib.get_close_matches(name, (*SETTING_NAMES, *OWN_NAMES), n=3, cutoff=0.4)
-    hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return f"Unknown setting {name!r}: the settings are those of MnMConfig.training{hint}"
-
-
-def _refuse_replaced(name: str) -> None:
-    _refuse(f"{name} has no effect on MnM: use {REPLACED_SETTINGS[name]} in training().")
-
-
 def _refuse(message: str) -> None:
     # Not RLlib's own _value_error: it adds how to suppress the check, which would not help here.
     raise ValueError(message)
-
-
-OWN_NAMES = (
-    "num_rollout_workers",
-    "max_num_rollout_workers",
-    "num_cpus_per_rollout_worker",
-    "num_gpus_per_rollout_worker",
-    "custom_resources_per_rollout_worker",
-    "max_weight_lag",
-    "termination",
-)

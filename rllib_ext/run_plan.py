@@ -10,11 +10,12 @@ import typer
 
 from distributed.offline_data import LOG_FOLDER, OfflineData
 from distributed.storage import Location
-from rllib_ext.config import OWN_NAMES, SETTING_NAMES, MnMConfig, unknown_setting
+from rllib_ext.config import MnMConfig
 from rllib_ext.environments import probe_spaces, task_spaces
 from rllib_ext.errors import UserError
 from rllib_ext.placement import place
 from rllib_ext.ray_session import first_line
+from rllib_ext.setting_names import OWN_NAMES, SETTING_NAMES, unknown_setting
 
 PLAN_FILE = "run.json"
 FINAL_EPISODES = 10

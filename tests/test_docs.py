@@ -22,8 +22,8 @@ from markdown.extensions.toc import slugify
 
 from cluster.cli import app
 from rllib_ext import MnMConfig
-from rllib_ext.config import OWN_NAMES, SETTING_NAMES
 from rllib_ext.health import RULES
+from rllib_ext.setting_names import OWN_NAMES, SETTING_NAMES
 from tests.rllib_ext.small_configs import LINE, TINY
 
 ROOT = Path(__file__).resolve().parents[1]

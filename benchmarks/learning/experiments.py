@@ -11,8 +11,8 @@ from typing import Any
 
 from mnm import Settings
 from mnm.settings import ALGORITHMS
-from rllib_ext.config import SETTING_NAMES
 from rllib_ext.run_plan import RunPlan
+from rllib_ext.setting_names import SETTING_NAMES
 from rllib_ext.tuned import tuned_settings
 
 AS_TUNED = "tuned"  # the variant that changes nothing

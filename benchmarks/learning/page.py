@@ -121,7 +121,7 @@ def _section(name: str, experiment: Experiment, found: Sequence[Group], tables: 
     lines[-1] += (
         f" `make learn-{name}`: {experiment.steps:,} steps, seeds "
         f"{', '.join(map(str, experiment.seeds))}, an evaluation every "
-        f"{experiment.evaluation_interval:,} steps, about {experiment.hours:g} hours of one core"
+        f"{experiment.evaluation_interval:,} steps, about {experiment.hours:g} h of one core"
         f"{', runs end when solved' if experiment.stop_when_solved else ''}."
     )
     if experiment.references:

@@ -17,9 +17,9 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from mnm import Settings
 from mnm.settings import ALGORITHMS, PRESETS
 from rllib_ext import MnM, MnMConfig
-from rllib_ext.config import OWN_NAMES
 from rllib_ext.placement import kinds_of_actors, place, rollout_worker_bundles
 from rllib_ext.rl_modules import PolicyModule
+from rllib_ext.setting_names import OWN_NAMES
 from rllib_ext.tuned import tuned_config, tuned_settings
 from tests.rllib_ext.small_configs import LINE, tiny_config
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rllib_ext import MnMConfig
-from rllib_ext.config import OWN_NAMES, SETTING_NAMES
 from rllib_ext.health import CALM, RULES, Health
+from rllib_ext.setting_names import OWN_NAMES, SETTING_NAMES
 from rllib_ext.train_command import train
 from tests.rllib_ext.scripted_results import result
 
