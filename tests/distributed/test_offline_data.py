@@ -1,83 +1,28 @@
-"""Tests of offline data: what is read, what is refused and how, torn files, Minari."""
+"""Tests of offline data: what is read, what is refused and how, torn files."""
 
 from __future__ import annotations
 
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import gymnasium as gym
-import minari
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minari.data_collector.episode_buffer import EpisodeBuffer
 
 from distributed.learner_core import LearnerCore
 from distributed.offline_data import OfflineData
-from distributed.transition_log import Part, TransitionLog
-from distributed.wire import to_arrow
-from mnm import TaskSpaces, Transitions
+from distributed.transition_log import Part
+from mnm import Transitions
 from mnm.transitions import COLUMNS
+from tests.distributed.offline_files import NAN, Change, assert_same_rows, load, log, refusal, write
 from tests.mnm.small_cases import SPACES, random_transitions, small_agent
-
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari.*")
-
-Change = Callable[[pa.Table], pa.Table]
-
-
-def write(file: Path, first: int = 0, count: int = 20, change: Change | None = None) -> Path:
-    """A Parquet file of rows, changed in some way."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_batches([to_arrow(random_transitions(count, first=first))])
-    pq.write_table(change(table) if change else table, file)
-    return file
-
-
-def log(folder: Path, runs: dict[str, int]) -> Path:
-    """A log of some runs with parts of thirty rows."""
-    for run, count in runs.items():
-        log = TransitionLog(folder, run, rows_per_part=30)
-        for first in range(0, count, 10):
-            log.append(to_arrow(random_transitions(10, first=first)))
-        log.close()
-    return folder
-
-
-def load(*paths: Any, spaces: TaskSpaces = SPACES) -> Transitions:
-    data = OfflineData([str(path) for path in paths], spaces)
-    data.check(lambda batch, first_row: None)
-    return Transitions.concatenate(list(data.batches()))
-
-
-def refusal(*paths: Any, algo: str = "sac", **changes: Any) -> str:
-    """The sentence with which a learner refuses; it has taken in nothing."""
-    core = LearnerCore(small_agent(algo, **changes))
-    with pytest.raises(ValueError) as refused:  # noqa: PT011
-        core.ingest_offline([str(path) for path in paths])
-    agent = core.agent
-    assert len(agent.replay) == agent.offline_transitions == agent.env_steps == 0
-    assert agent.rewards.smallest == float("inf")
-    sentence = str(refused.value)
-    assert "\n" not in sentence
-    return sentence
-
-
-def assert_same_rows(found: Transitions, expected: Transitions) -> None:
-    for name in COLUMNS:
-        if name != "episode_ids":
-            one, other = getattr(found, name), getattr(expected, name)
-            assert one.dtype == other.dtype, name
-            np.testing.assert_array_equal(one, other, err_msg=name)
-
 
 # What is read
 
@@ -213,7 +158,6 @@ def doubled(table: pa.Table) -> pa.Table:
     return table.append_column("rewards", table["rewards"])
 
 
-NAN = float("nan")
 BAD: dict[str, tuple[Change, str]] = {
     "missing column": (lambda t: t.drop_columns("rewards"), "column rewards is missing"),
     "renamed column": (
@@ -448,147 +392,3 @@ def test_nothing_but_a_torn_file_is_refused(tmp_path: Path) -> None:
     footer_lost(file)
     assert "holds no transitions" in refusal(tmp_path)
     assert "its 20 rows are lost" in refusal(file)
-
-
-# Minari
-
-
-@pytest.fixture
-def minari_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    return tmp_path / "minari"
-
-
-def box(width: int) -> gym.spaces.Box:
-    return gym.spaces.Box(-np.inf, np.inf, (width,), np.float64)
-
-
-ACTIONS = gym.spaces.Box(-2.0, 4.0, (1,), np.float32)
-DICTIONARY = gym.spaces.Dict({"b": box(1), "a": box(1)})
-
-
-def episode_buffer(number: int, length: int, as_dict: bool = False) -> EpisodeBuffer:
-    generator = np.random.default_rng(number)
-    observations: Any = generator.normal(size=(length + 1, 2))
-    if as_dict:
-        observations = {"a": observations[:, :1], "b": observations[:, 1:]}
-    return EpisodeBuffer(
-        id=number,
-        observations=observations,
-        actions=generator.uniform(-2, 4, (length, 1)).astype(np.float32),
-        rewards=generator.uniform(0.1, 1, length),
-        terminations=np.arange(length) == length - 1,
-        truncations=np.zeros(length, dtype=bool),
-    )
-
-
-def make_minari(
-    name: str,
-    data_format: str = "hdf5",
-    observation_space: gym.Space | None = None,
-    **changes: Any,
-) -> None:
-    is_dict = isinstance(observation_space, gym.spaces.Dict)
-    buffers = [episode_buffer(number, 5 + number, is_dict) for number in range(3)]
-    for column, (episode, step, value) in changes.items():
-        getattr(buffers[episode], column)[step] = value
-    minari.create_dataset_from_buffers(
-        name,
-        buffers,
-        observation_space=observation_space or box(2),
-        action_space=ACTIONS,
-        data_format=data_format,
-        algorithm_name="a",
-        author="a",
-        author_email="a@b.c",
-        code_permalink="a",
-    )
-
-
-@pytest.mark.parametrize("data_format", ["hdf5", "arrow", "parquet"])
-@pytest.mark.parametrize("space", [None, DICTIONARY])
-def test_a_minari_data_set_is_read_by_its_name_and_its_folder(
-    data_format: str, space: gym.Space | None, minari_root: Path
-) -> None:
-    make_minari("line/tests-v0", data_format, space)
-    rows = load("minari:line/tests-v0")
-    assert len(rows) == 5 + 6 + 7
-    buffers = [episode_buffer(number, 5 + number) for number in range(3)]
-    expected = Transitions.concatenate(
-        [
-            Transitions(
-                np.asarray(buffer.observations[:-1], np.float32),
-                buffer.actions,
-                np.asarray(buffer.rewards, np.float32),
-                np.asarray(buffer.observations[1:], np.float32),
-                buffer.terminations,
-                buffer.truncations,
-                np.zeros(len(buffer.rewards), np.int64),
-                np.arange(len(buffer.rewards)),
-            )
-            for buffer in buffers
-        ]
-    )
-    assert_same_rows(rows, expected)
-    assert rows.episode_ids.tolist() == [-1] * 5 + [-2] * 6 + [-3] * 7
-    for folder in (minari_root / "line" / "tests-v0", minari_root / "line" / "tests-v0" / "data"):
-        assert_same_rows(load(folder), expected)
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"rewards": (1, 2, NAN)}, "column rewards, row 7: a value is not finite"),
-        ({"actions": (0, 3, 9.0)}, "column actions, row 3: an action lies outside"),
-        ({"observation_space": box(3)}, "column observations has 3 values a row, this task has 2"),
-        (
-            {"observation_space": gym.spaces.Discrete(2)},
-            r"column observations has the space Discrete\(2\), no vectors",
-        ),
-    ],
-)
-@pytest.mark.usefixtures("minari_root")
-def test_a_minari_data_set_that_does_not_fit_is_refused(
-    changes: dict[str, Any], sentence: str
-) -> None:
-    if "observation_space" in changes:
-        make_spaces_only("line/tests-v0", changes["observation_space"])
-    else:
-        make_minari("line/tests-v0", **changes)
-    assert re.search(f"^minari:line/tests-v0: {sentence}", refusal("minari:line/tests-v0"))
-
-
-def make_spaces_only(name: str, space: gym.Space) -> None:
-    """A data set whose observations are of another space."""
-    observations: Any = np.zeros((3, 3)) if isinstance(space, gym.spaces.Box) else [0, 1, 0]
-    buffer = EpisodeBuffer(
-        id=0,
-        observations=observations,
-        actions=np.zeros((2, 1), np.float32),
-        rewards=[0.0, 1.0],
-        terminations=[False, False],
-        truncations=[False, True],
-    )
-    minari.create_dataset_from_buffers(
-        name,
-        [buffer],
-        observation_space=space,
-        action_space=ACTIONS,
-        algorithm_name="a",
-        author="a",
-        author_email="a@b.c",
-        code_permalink="a",
-    )
-
-
-@pytest.mark.usefixtures("minari_root")
-def test_a_minari_data_set_that_is_not_here_is_refused() -> None:
-    found = refusal("minari:line/nosuch-v0")
-    assert "minari:line/nosuch-v0: there is no such data set here: minari download" in found
-    assert "minari:what is this:" in refusal("minari:what is this")
-
-
-def test_without_minari_its_installation_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "minari", None)
-    found = refusal("minari:line/tests-v0")
-    assert "Minari is not installed: pip install 'mnm-rl[minari]'" in found

@@ -70,6 +70,19 @@ def random_transitions(
     )
 
 
+def ready_agent(algo: str, **changes: Any) -> Agent:
+    """An agent with real and imagined transitions and a fitted model that has made no update."""
+    agent = small_agent(algo, **{"termination": None, **changes})
+    rows = random_transitions(60)
+    rows.terminateds[::7] = True
+    agent.ingest(rows)
+    agent.fit_if_due()
+    request = agent.rollout_request()
+    if request is not None:
+        agent.ingest_synthetic(agent.imagine(request))
+    return agent
+
+
 def numbered(first: int, count: int) -> Transitions:
     """Rows whose every column follows from their own number."""
     numbers = np.arange(first, first + count)

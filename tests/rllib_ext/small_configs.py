@@ -32,3 +32,8 @@ def tiny_config(
         .reporting(min_sample_timesteps_per_iteration=40)
         .debugging(seed=seed)
     )
+
+
+def evaluating(config: MnMConfig) -> MnMConfig:
+    """`config` with an evaluation of three episodes after every iteration."""
+    return config.evaluation(evaluation_interval=1, evaluation_duration=3)
