@@ -28,7 +28,10 @@ def cluster() -> None:
 def check(
     file: Annotated[Path, typer.Argument(help="YAML for ray up, or of a RayJob for Kubernetes.")],
     constraints: Annotated[
-        Path, typer.Option(help="The versions that it must match.")
+        Path,
+        typer.Option(
+            help="The versions that it must match.", show_default="those of this installation"
+        ),
     ] = DEFAULT_CONSTRAINTS,
 ) -> None:
     """Check a cluster file without any cluster: one line for each thing that is wrong.

@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Tune's own banner and tables would stand between the lines of ours.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="mnm", standalone_mode=False)
     except UserError as error:
         _fail(str(error))
     except TyperException as error:

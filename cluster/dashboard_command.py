@@ -54,9 +54,9 @@ def push(
         ),
     ] = None,
 ) -> None:
-    """Create or update folder, data source, dashboards and alert rules; twice is as once.
+    """Create or update folder, data source, dashboards and alert rules.
 
-    The token is that of a service account with the role Admin.
+    Pushing again changes nothing. The token is that of a service account with the role Admin.
     """
     _require_builders()
     from cluster.grafana import push as pushing

@@ -170,8 +170,8 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         """Sets the algorithm's own settings; None takes the preset of `algo`.
 
         Args:
-            algo: "mnm" (the full joint objective), "mnm-approx" (MBPO with the classifier's log-
-                ratio in the reward), "mbpo" or "sac"; decides the defaults of all others.
+            algo: "mnm" (the full joint objective), "mnm-approx" (MBPO with the log-ratio of the
+                classifier in the reward), "mbpo" or "sac"; decides the defaults of all others.
             gamma: Discount factor, below 1.
             tau: Step of the target critics towards the critics, per update.
             actor_lr: Learning rate of the policy.

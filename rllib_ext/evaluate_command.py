@@ -29,7 +29,7 @@ def evaluate(
         Path | None, typer.Option(help="Film of the first episode, .mp4 or .gif.")
     ] = None,
 ) -> None:
-    """Evaluate a saved policy at its mode; prints the returns as JSON.
+    """Evaluate a saved policy without exploration; prints the returns as JSON.
 
     No pickle is read, of a checkpoint only task.json and agent.pt.
     """

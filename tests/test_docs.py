@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -55,6 +56,14 @@ def page_name(page: Any) -> str:
 
 
 # The site
+
+
+def test_the_page_of_settings_is_what_the_code_says() -> None:
+    told = "run: python docs/settings_page.py > docs/settings.md"
+    page = runpy.run_path(str(ROOT / "docs" / "settings_page.py"))["page"]()
+    assert text_of(ROOT / "docs" / "settings.md") == page, told
+    for name in (*SETTING_NAMES, *OWN_NAMES):
+        assert re.search(rf"^\| `{name}` \| [^|]+ \| [^|]+ \|$", page, re.MULTILINE), name
 
 
 def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:

@@ -69,12 +69,14 @@ def text(tables: Path = TABLES) -> str:
         "",
         f"Not enough was run to say: {', '.join(unmeasured) or 'none'}.",
         "For these the presets in `rllib_ext/tuned/` are starting points that nobody has shown to",
-        "learn here; a task without a preset takes the defaults of the algorithm.",
+        "learn here; a task without a preset takes the defaults of the algorithm",
+        "([Tuning](tuning.md#mnm-on-a-task-without-a-preset)).",
         "",
         '"Use" names, of the algorithms that were run, the one that solved the task in the largest',
         "share of its seeds, then the one with the fewest steps at the median, then the one with",
         f"the highest return. Below {FEW} seeds none is named. `mnm train` takes the task's",
-        "settings from there by itself.",
+        "settings from there by itself. A task counts as solved at the first evaluation that meets",
+        "its threshold, whatever the later ones say.",
         "",
         "The settings were found by watching `mnm`, or `mbpo` on Hopper-v5 and HalfCheetah-v5,",
         "some of the seeds below among them (the notes say which); the other",
@@ -83,8 +85,11 @@ def text(tables: Path = TABLES) -> str:
         "All of this page is generated from `benchmarks/results/learning/` by",
         "`python -m benchmarks.learning --page`. A return is the mean of ten episodes of the",
         "policy's mode; IQM is the interquartile mean over seeds, with a 95 % bootstrap interval.",
-        "A run without actors repeats bit for bit on one machine, so an experiment's command makes",
-        "its numbers again. Where runs end when solved, two evaluations in a row at the threshold",
+        "Of three seeds that is nearly their range.",
+        "All runs were made in one process (`--num-env-runners 0 --num-rollout-workers 0`), which",
+        "repeats bit for bit on one machine, so an experiment's command makes its numbers again;",
+        "with actors, as `mnm train` has them unless told otherwise, a run takes other steps.",
+        "Where runs end when solved, two evaluations in a row at the threshold",
         "end one, which then counts on with its last return. Seconds are of a core that other work",
         "shared.",
         "",
@@ -114,9 +119,9 @@ def _section(name: str, experiment: Experiment, found: Sequence[Group], tables: 
     envs = experiment.envs
     lines = [f"## {name}: {', '.join(map(_short, envs))}", "", experiment.question]
     if solved := [f"{SOLVED[env]:g} or more" for env in envs if env in SOLVED]:
-        lines[-1] += f" Solved: {', '.join(solved)}"
+        lines[-1] += f" Solved at {', '.join(solved)}"
         if experiment.asked_within is not None:
-            lines[-1] += f", asked for within {experiment.asked_within:,} steps"
+            lines[-1] += f"; the aim is to be there within {experiment.asked_within:,} steps"
         lines[-1] += "."
     lines[-1] += (
         f" `make learn-{name}`: {experiment.steps:,} steps, seeds "
@@ -165,7 +170,7 @@ def _command(name: str, best: Group) -> str:
     """What trains with the settings that a group was made with."""
     if EXPERIMENTS[name].settings or EXPERIMENTS[name].tuned_as:
         return f"make learn-{name} ARGS='--only /{best.algo}/'"
-    return f"mnm train --env {best.env} --algo {best.algo}"
+    return f"mnm train --env {best.env} --algo {best.algo} --steps {EXPERIMENTS[name].steps}"
 
 
 def _short(env: str) -> str:

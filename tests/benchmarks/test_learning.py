@@ -304,7 +304,9 @@ def test_the_page_recommends_what_solved_most_seeds_and_says_what_was_not_run(
     table(returns).to_csv(tmp_path / "small.csv", index=False)
     first = page.text(tmp_path).splitlines()[:10]
     assert any(
-        line.startswith("| Pendulum-v1 | `mnm train --env Pendulum-v1 --algo mnm` | 3 of 3 | 200 |")
+        line.startswith(
+            "| Pendulum-v1 | `mnm train --env Pendulum-v1 --algo mnm --steps 300` | 3 of 3 | 200 |"
+        )
         and line.endswith("| sac (3) |")
         for line in first
     )

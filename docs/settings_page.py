@@ -1,0 +1,91 @@
+"""Writes docs/settings.md: `python docs/settings_page.py > docs/settings.md`."""
+
+import inspect
+from typing import Any
+
+import griffe
+
+from mnm import Settings
+from mnm.settings import ALGORITHMS, PRESETS
+from mnm.statistics import statistics
+from rllib_ext import MnMConfig
+from rllib_ext.run_figures import PATHS
+from rllib_ext.setting_names import OWN_NAMES, SETTING_NAMES
+
+PREAMBLE = """\
+<!-- Written by `python docs/settings_page.py`: a setting's text is that of MnMConfig.training. -->
+# Settings and figures
+
+## Settings
+
+Their names are those of [`MnMConfig.training`](api.md#rllib), of `--set NAME=VALUE` and of the
+file that `--config` names. These are the defaults; `mnm train`, and `tuned_config` from RLlib, take
+what `rllib_ext/tuned/` has for a task instead. `algo` and the numbers of workers and their GPUs are
+options of `mnm train`. "mnm:" in front says that the other algorithms do not read a setting.
+
+| setting | default | what it is |
+|---|---|---|"""
+
+FIGURES = """
+## Figures
+
+Every result, and every row of `progress.csv`, has these of the learner as
+`learners/default_policy/NAME`, means over the updates of its last turn unless they say otherwise.
+Those of parts that an algorithm does not have are left out.
+
+| figure | what it is |
+|---|---|"""
+
+SHORT = """
+A line of `mnm train --json` has the figures that a person follows under short names; `faults` and
+`warnings` stand beside them.
+
+| in `--json` | in a result |
+|---|---|"""
+
+
+def page() -> str:
+    """The page as Markdown."""
+    config, defaults, meanings = MnMConfig(), Settings().to_dict(), _meanings()
+    lines = [PREAMBLE]
+    lines += [
+        f"| `{name}` | {_default(name, defaults[name])} | {meanings[name]} |"
+        for name in SETTING_NAMES
+    ]
+    lines += [
+        f"| `{name}` | {_shown(getattr(config, name))} | {meanings[name]} |" for name in OWN_NAMES
+    ]
+    every: dict[str, str] = {}
+    for algo in ALGORITHMS:
+        every |= statistics(Settings.preset(algo))
+    every |= statistics(Settings(bound="learned-stopping"))
+    lines += [FIGURES, *(f"| `{name}` | {meaning} |" for name, meaning in every.items())]
+    lines += [SHORT, *(f"| `{name}` | `{path}` |" for name, path in PATHS.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _meanings() -> dict[str, str]:
+    """What the docstring of `MnMConfig.training` says of each setting, in one line."""
+    docstring = griffe.Docstring(inspect.getdoc(MnMConfig.training) or "")
+    (arguments,) = (
+        section.value
+        for section in docstring.parse("google", warnings=False)
+        if section.kind is griffe.DocstringSectionKind.parameters
+    )
+    return {each.name: " ".join(each.description.split()) for each in arguments}
+
+
+def _default(name: str, value: Any) -> str:
+    """The default, and where an algorithm has another one."""
+    others = [f"{algo}: {_shown(own[name])}" for algo, own in PRESETS.items() if name in own]
+    return f"{_shown(value)} ({', '.join(others)})" if others else _shown(value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    return str(value)
+
+
+if __name__ == "__main__":
+    print(page(), end="")
