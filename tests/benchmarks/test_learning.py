@@ -321,7 +321,7 @@ def test_the_page_recommends_what_solved_most_seeds_and_says_what_was_not_run(
     monkeypatch.setitem(EXPERIMENTS, "small", small)
     fewer = table({key: value for key, value in returns.items() if key[0] == "sac" or key[1] < 2})
     fewer.to_csv(tmp_path / "small.csv", index=False)
-    assert "`mnm train --env Pendulum-v1 --algo sac` | 3 of 3 |" in page.text(tmp_path)
+    assert "`mnm train --env Pendulum-v1 --algo sac --steps 300` | 3 of 3 |" in page.text(tmp_path)
     few = table({key: value for key, value in returns.items() if key[1] < 2})
     few.to_csv(tmp_path / "small.csv", index=False)
     assert "| Pendulum-v1 | `mnm train" not in page.text(tmp_path)
