@@ -11,6 +11,8 @@ import matplotlib.figure
 import numpy as np
 from matplotlib import color_sequences
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, SOLVED, Experiment, runs_of
 from benchmarks.learning.summary import LEAST_POINTS, Group, groups
@@ -22,6 +24,8 @@ COLORS = {"mnm": "#c8551b", "mnm-approx": "#7a4fa3", "mbpo": "#1f5fa8", "sac": "
 FEW = 3  # seeds; with less an algorithm is not compared
 NOT_RUN = "not run"
 THEORY_FIGURE = "images/results-theory.png"
+THEORY_TITLES = {"bound_gap": "log return less bound", "model_optimism": "optimism"}
+FAR_OFF = 1e4  # nats: beyond, as after a model that diverges within the horizon, nothing is drawn
 FINDINGS = "findings"  # notes of no one experiment
 NOTES = "notes"  # folder beside the tables: what an experiment shows, written by hand
 
@@ -219,9 +223,10 @@ def _theory(found: dict[str, list[Group]], tables: Path) -> list[str]:
         "log-likelihood and with the estimate of the bound, mean over runs of",
         f"{LEAST_POINTS} or more evaluations: if likelihood is the wrong objective for a model, as",
         "the paper argues, the bound tells the return better than the likelihood does (-1 would be",
-        "a likelihood that tells all, +1 a bound that does).",
+        "a likelihood that tells all, +1 a bound that does). Gaps beyond 10,000 nats are not",
+        "drawn.",
         "",
-        f"![Gap and optimism over real steps]({THEORY_FIGURE})",
+        f"![Gap and optimism in nats over real steps]({THEORY_FIGURE})",
         "",
         "| task | algorithm | gap | optimism | return with held-out NLL | return with the bound |",
         "|---|---|---|---|---|---|",
@@ -252,21 +257,33 @@ def _path(group: Group, column: str) -> str:
 
 
 def draw_theory(found: dict[str, list[Group]], file: Path) -> None:
-    """Draws the gap of the bound and the model's optimism over real steps."""
-    figure = matplotlib.figure.Figure(figsize=(12.8, 3.8), layout="constrained")
+    """Draws the gap of the bound and the model's optimism over real steps, one row a task."""
+    shown = _with_bound(found)
+    envs = list(dict.fromkeys(group.env for group in shown))
+    figure = matplotlib.figure.Figure(figsize=(9.0, 1.8 * len(envs) + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
-    titles = {"bound_gap": "log return less bound, nats", "model_optimism": "optimism, nats"}
-    for place, (column, title) in enumerate(titles.items()):
-        axes = figure.add_subplot(1, len(titles), place + 1)
-        for group in _with_bound(found):
-            values = group.figure(column)
-            axes.plot(values.index, values, label=f"{group.algo}, {_short(group.env)}")
-        axes.axhline(0.0, color="#444444", linewidth=0.8, linestyle=":")
-        if column == "bound_gap":
-            axes.set_yscale("symlog")  # a model that diverges within the horizon is far off
-        axes.set(xlabel="real environment steps", ylabel=title)
-        axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize="x-small")
+    panels = figure.subplots(len(envs), len(THEORY_TITLES), squeeze=False)
+    for row, env in zip(panels, envs, strict=True):
+        for axes, (column, title) in zip(row, THEORY_TITLES.items(), strict=True):
+            for group in (group for group in shown if group.env == env):
+                values = group.figure(column)
+                axes.plot(values.index, values, color=COLORS[group.algo], label=group.algo)
+            axes.axhline(0.0, color="#444444", linewidth=0.8, linestyle=":")
+            if column == "bound_gap":
+                low, high = axes.get_ylim()
+                axes.set_yscale("symlog")
+                axes.set_ylim(max(low, -FAR_OFF), min(2 * high, FAR_OFF))
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.set_title(f"{_short(env)}: {title}", fontsize="small")
+            axes.grid(alpha=0.3)
+    for axes in panels[-1]:
+        axes.set_xlabel("real environment steps")
+    labels: dict[str, Line2D] = {}
+    for axes in panels.flat:
+        labels |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    figure.legend(
+        labels.values(), labels.keys(), loc="outside upper center", ncols=len(labels), frameon=False
+    )
     figure.savefig(file, dpi=110)
 
 

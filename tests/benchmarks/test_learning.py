@@ -278,6 +278,10 @@ def test_an_experiments_reference_is_shown_beside_it_up_to_its_steps(
     assert "Runs as tuned are those of small, up to these steps." in text
     assert text.count("| Pendulum-v1 | mnm |") == 1  # the theory's table has it once
     page.draw(found, tmp_path / "parts.png")
+    content["bound_estimate"] = -1e30  # nothing is drawn so far off, and yet a figure
+    content.to_csv(tmp_path / "small.csv", index=False)
+    page.draw_theory({"small": groups("small", tmp_path)}, tmp_path / "theory.png")
+    assert (tmp_path / "theory.png").stat().st_size > 0
 
 
 def test_runs_of_unequal_length_are_compared_at_the_steps_that_all_have_made(
