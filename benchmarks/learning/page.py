@@ -183,7 +183,8 @@ def _short(env: str) -> str:
 
 
 def _row(group: Group) -> str:
-    return f"{_solved(group)} | {_steps(_median(group.reached))} | {_return(group)}"
+    steps = _steps(_median(group.reached)) if group.env in SOLVED else ""
+    return f"{_solved(group)} | {steps} | {_return(group)}"
 
 
 def _whole_row(group: Group, step: int | None) -> str:
