@@ -9,7 +9,7 @@ from mnm import Settings
 from mnm.settings import ALGORITHMS, PRESETS
 from mnm.statistics import statistics
 from rllib_ext import MnMConfig
-from rllib_ext.run_figures import PATHS
+from rllib_ext.run_figures import PATHS, RunFigures
 from rllib_ext.setting_names import OWN_NAMES, SETTING_NAMES
 
 PREAMBLE = """\
@@ -37,8 +37,8 @@ Those of parts that an algorithm does not have are left out.
 |---|---|"""
 
 SHORT = """
-A line of `mnm train --json` has the figures that a person follows under short names; `faults` and
-`warnings` stand beside them.
+A line of `mnm train --json` has the figures that a person follows under short names, and
+{derived}, which follow from two results; `faults` and `warnings` stand beside them.
 
 | in `--json` | in a result |
 |---|---|"""
@@ -60,7 +60,11 @@ def page() -> str:
         every |= statistics(Settings.preset(algo))
     every |= statistics(Settings(bound="learned-stopping"))
     lines += [FIGURES, *(f"| `{name}` | {meaning} |" for name, meaning in every.items())]
-    lines += [SHORT, *(f"| `{name}` | `{path}` |" for name, path in PATHS.items())]
+    derived = [f"`{name}`" for name in RunFigures(0).take({}) if name not in PATHS]
+    lines += [
+        SHORT.format(derived=", ".join(derived)),
+        *(f"| `{name}` | `{path}` |" for name, path in PATHS.items()),
+    ]
     return "\n".join(lines) + "\n"
 
 

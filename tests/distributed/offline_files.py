@@ -60,7 +60,8 @@ def refusal(*paths: Any, algo: str = "sac", **changes: Any) -> str:
     return sentence
 
 
-def assert_same_rows(found: Transitions, expected: Transitions) -> None:
+def assert_same_values(found: Transitions, expected: Transitions) -> None:
+    """Fails where two batches differ, but for the numbers of their episodes."""
     for name in COLUMNS:
         if name != "episode_ids":
             one, other = getattr(found, name), getattr(expected, name)

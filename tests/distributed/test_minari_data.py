@@ -14,7 +14,7 @@ import pytest
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
 from mnm import Transitions
-from tests.distributed.offline_files import NAN, assert_same_rows, load, refusal
+from tests.distributed.offline_files import NAN, assert_same_values, load, refusal
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari.*")
 
@@ -31,6 +31,7 @@ def box(width: int) -> gym.spaces.Box:
 
 ACTIONS = gym.spaces.Box(-2.0, 4.0, (1,), np.float32)
 DICTIONARY = gym.spaces.Dict({"b": box(1), "a": box(1)})
+WHOSE = {"algorithm_name": "a", "author": "a", "author_email": "a@b.c", "code_permalink": "a"}
 
 
 def episode_buffer(number: int, length: int, as_dict: bool = False) -> EpisodeBuffer:
@@ -64,10 +65,7 @@ def make_minari(
         observation_space=observation_space or box(2),
         action_space=ACTIONS,
         data_format=data_format,
-        algorithm_name="a",
-        author="a",
-        author_email="a@b.c",
-        code_permalink="a",
+        **WHOSE,
     )
 
 
@@ -95,10 +93,10 @@ def test_a_minari_data_set_is_read_by_its_name_and_its_folder(
             for buffer in buffers
         ]
     )
-    assert_same_rows(rows, expected)
+    assert_same_values(rows, expected)
     assert rows.episode_ids.tolist() == [-1] * 5 + [-2] * 6 + [-3] * 7
     for folder in (minari_root / "line" / "tests-v0", minari_root / "line" / "tests-v0" / "data"):
-        assert_same_rows(load(folder), expected)
+        assert_same_values(load(folder), expected)
 
 
 @pytest.mark.parametrize(
@@ -140,10 +138,7 @@ def make_spaces_only(name: str, space: gym.Space) -> None:
         [buffer],
         observation_space=space,
         action_space=ACTIONS,
-        algorithm_name="a",
-        author="a",
-        author_email="a@b.c",
-        code_permalink="a",
+        **WHOSE,
     )
 
 

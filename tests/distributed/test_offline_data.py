@@ -21,7 +21,15 @@ from distributed.offline_data import OfflineData
 from distributed.transition_log import Part
 from mnm import Transitions
 from mnm.transitions import COLUMNS
-from tests.distributed.offline_files import NAN, Change, assert_same_rows, load, log, refusal, write
+from tests.distributed.offline_files import (
+    NAN,
+    Change,
+    assert_same_values,
+    load,
+    log,
+    refusal,
+    write,
+)
 from tests.mnm.small_cases import SPACES, random_transitions, small_agent
 
 # What is read
@@ -31,7 +39,7 @@ def test_a_log_is_read_whole_in_the_order_of_runs_and_parts(tmp_path: Path) -> N
     log(tmp_path, {"b": 20, "a": 50})
     rows = load(tmp_path)
     expected = [random_transitions(10, first=10 * i) for i in (*range(5), *range(2))]
-    assert_same_rows(rows, Transitions.concatenate(expected))
+    assert_same_values(rows, Transitions.concatenate(expected))
 
 
 def test_episodes_are_numbered_downwards_and_runs_kept_apart(tmp_path: Path) -> None:
@@ -54,7 +62,7 @@ def test_a_file_a_runs_folder_and_a_uri_serve_too(tmp_path: Path) -> None:
     shutil.copy(file, odd)
     expected = load(folder)
     for path in (tmp_path, file, f"file://{folder}", f"file://{file}", odd):
-        assert_same_rows(load(path), expected)
+        assert_same_values(load(path), expected)
     assert len(load(folder, file)) == 40
 
 
@@ -83,12 +91,12 @@ def test_what_others_have_rewritten_is_accepted(
     """They turn the vectors into lists of any length, and write the partition as a column."""
     log(tmp_path / "log", {"a": 50})
     rewrite(tmp_path / "log", tmp_path / "copy.parquet")
-    assert_same_rows(load(tmp_path / "copy.parquet"), load(tmp_path / "log"))
+    assert_same_values(load(tmp_path / "copy.parquet"), load(tmp_path / "log"))
 
 
 def test_columns_may_stand_in_another_order(tmp_path: Path) -> None:
     file = write(tmp_path / "a.parquet", change=lambda table: table.select(sorted(COLUMNS)))
-    assert_same_rows(load(file), random_transitions(20))
+    assert_same_values(load(file), random_transitions(20))
 
 
 def test_hidden_files_and_other_kinds_are_passed_over(tmp_path: Path) -> None:
@@ -123,7 +131,7 @@ def test_more_than_the_replay_holds_is_said(tmp_path: Path) -> None:
     core = LearnerCore(small_agent("sac", replay_capacity=20))
     (warning,) = core.ingest_offline([str(log(tmp_path, {"a": 50}))])
     assert "50 transitions, of which replay_capacity keeps the last 20" in warning
-    assert_same_rows(
+    assert_same_values(
         core.agent.replay.transitions(),
         Transitions.concatenate([random_transitions(10, first=first) for first in (30, 40)]),
     )

@@ -13,7 +13,7 @@ from tests.mnm.small_cases import SPACES, random_transitions, small_settings
 GAMMA, BETA, WEIGHT = 0.9, 0.7, 0.3
 
 
-def ready_agent(algo: str) -> Agent:
+def agent_of_the_family(algo: str) -> Agent:
     settings = small_settings(
         algo, gamma=GAMMA, reward_beta=BETA, log_ratio_weight=WEIGHT, reward_transform="exp"
     )
@@ -24,7 +24,7 @@ def ready_agent(algo: str) -> Agent:
 
 def test_exp_makes_the_targets_one_family() -> None:
     scale = (1 - GAMMA) * BETA
-    exact, approx = ready_agent("mnm"), ready_agent("mnm-approx")
+    exact, approx = agent_of_the_family("mnm"), agent_of_the_family("mnm-approx")
     assert exact.networks.dynamics is not None
     assert exact.networks.classifier is not None
     approx.networks.load_state_dict(exact.networks.state_dict())
