@@ -11,9 +11,11 @@ from torch import Tensor
 
 from mnm.classifier import TransitionClassifier
 from mnm.dynamics import DynamicsEnsemble
+from mnm.normaliser import SMALLEST_SCALE
 from mnm.transitions import Transitions
 
 ROWS_AT_ONCE = 8192
+CONSTANT = 1e-6  # a dimension that deviates by no more does not move
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,20 @@ def judge_one_step(
             )
         )
     return OneStep(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)))
+
+
+def error_scale(observations: np.ndarray) -> np.ndarray:
+    """What errors are measured in: each dimension's standard deviation, but no less than the model
+    scales by, as the jitter of a thing at rest says nothing.
+
+    Args:
+        observations: [N, obs].
+
+    Returns:
+        [obs]; NaN for a dimension that does not move.
+    """
+    deviation = observations.std(axis=0, dtype=np.float64)
+    return np.where(deviation > CONSTANT, np.maximum(deviation, SMALLEST_SCALE), np.nan)
 
 
 def coverage(quantiles: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -98,8 +98,8 @@ def _horizon_table(inspection: Inspection) -> Group:
     table = _table(
         "steps ahead", "starts", "error", "predicted deviation", "'nothing moves'", "worst"
     )
-    errors = inspection.relative(judged.rmse)
-    spreads, moves = inspection.relative(judged.spread), inspection.relative(judged.unmoved)
+    errors = judged.rmse / inspection.scale
+    spreads, moves = judged.spread / inspection.scale, judged.unmoved / inspection.scale
     last = len(judged.starts)
     for step in sorted({step for step in (1, 2, 3, 5, 10, 20, 50, 100) if step < last} | {last}):
         row = step - 1
@@ -117,7 +117,7 @@ def _dimension_table(inspection: Inspection) -> Group:
     judged = inspection.open_loop
     last = len(judged.starts)
     levels = [list(LEVELS).index(level) for level in SHOWN_LEVELS]
-    errors = inspection.relative(judged.rmse)[-1]
+    errors = (judged.rmse / inspection.scale)[-1]
     shown = np.argsort(-np.nan_to_num(errors, posinf=np.finfo(float).max), kind="stable")
     shown = np.sort(shown[:DIMENSIONS_SHOWN])
     left_out = len(errors) - len(shown)
@@ -134,7 +134,7 @@ def _dimension_table(inspection: Inspection) -> Group:
     for dimension in shown:
         table.add_row(
             str(dimension),
-            _number(inspection.scale[dimension]),
+            _number(inspection.deviation[dimension]),
             _number(judged.rmse[0, dimension]),
             _number(judged.rmse[-1, dimension]),
             *(f"{inspection.covered[level, dimension]:.1%}" for level in levels),

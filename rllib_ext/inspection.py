@@ -16,6 +16,7 @@ from mnm.diagnostics import (
     OpenLoop,
     Reliability,
     coverage,
+    error_scale,
     in_order,
     judge_one_step,
     judge_open_loop,
@@ -64,7 +65,8 @@ class Inspection:
         warnings: a sentence for each file that was passed over.
         rows: transitions.
         episodes: that they are of.
-        scale: [obs] standard deviation of each dimension in the data.
+        deviation: [obs] standard deviation of each dimension in the data.
+        scale: [obs] of the data; see `error_scale`.
         one_step: of all rows.
         covered: [levels, obs] share of the rows within the predicted interval of each of `LEVELS`.
         open_loop: of `STARTS` random starts.
@@ -77,6 +79,7 @@ class Inspection:
     warnings: list[str]
     rows: int
     episodes: int
+    deviation: np.ndarray
     scale: np.ndarray
     one_step: OneStep
     covered: np.ndarray
@@ -84,10 +87,6 @@ class Inspection:
     classifier: Reliability | None
     accuracy: float
     worst: list[WorstTransition]
-
-    def relative(self, values: np.ndarray) -> np.ndarray:
-        """Values [..., obs] over each dimension's scale; NaN where that is constant."""
-        return values / np.where(self.scale > 0, self.scale, np.nan)
 
 
 def inspect_checkpoint(
@@ -130,7 +129,8 @@ def inspect_checkpoint(
         warnings=data.warnings,
         rows=len(transitions),
         episodes=len(np.unique(transitions.episode_ids)),
-        scale=transitions.observations.std(0),
+        deviation=transitions.observations.std(0),
+        scale=error_scale(transitions.observations),
         one_step=one_step,
         covered=coverage(one_step.quantiles, LEVELS),
         open_loop=judge_open_loop(

@@ -52,14 +52,14 @@ def _error(inspection: Inspection) -> matplotlib.figure.Figure:
         (judged.spread, "predicted standard deviation", ORANGE, "--"),
         (judged.unmoved, "error of 'nothing moves'", GREY, ":"),
     ):
-        relative = inspection.relative(values)
+        relative = values / inspection.scale
         means.plot(steps, np.nanmean(relative, axis=1), label=label, color=color, linestyle=style)
     means.set(xlabel="steps ahead", ylabel="standard deviations of the data", ylim=(0, None))
     means.set_title("mean over the dimensions")
     means.legend(frameon=False)
     for axis in (means, single):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    relative = inspection.relative(judged.rmse)
+    relative = judged.rmse / inspection.scale
     single.plot(steps, relative, color=BLUE, alpha=0.25, linewidth=1)
     worst = int(np.nanargmax(np.nan_to_num(relative[-1], posinf=np.finfo(float).max)))
     single.plot(steps, relative[:, worst], color=ORANGE, label=f"dimension {worst}")

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, SOLVED, Experiment, runs_of
 from benchmarks.learning.summary import LEAST_POINTS, Group, groups
 from benchmarks.learning.tables import TABLES
+from mnm.settings import ALGORITHMS
 from rllib_ext.tuned import tuned_tasks
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "results.md"
@@ -26,7 +27,7 @@ NOT_RUN = "not run"
 THEORY_FIGURE = "images/results-theory.png"
 THEORY_TITLES = {"bound_gap": "log return less bound", "model_optimism": "optimism"}
 FAR_OFF = 1e4  # nats: beyond, as after a model that diverges within the horizon, nothing is drawn
-FINDINGS = "findings"  # notes of no one experiment
+SUMMARY, FINDINGS = "summary", "findings"  # notes of no one experiment
 NOTES = "notes"  # folder beside the tables: what an experiment shows, written by hand
 
 
@@ -44,58 +45,49 @@ def write(tables: Path = TABLES, page: Path = PAGE) -> None:
 def text(tables: Path = TABLES) -> str:
     """The page."""
     found = {name: groups(name, tables) for name in EXPERIMENTS}
+    rows, unmeasured = _answers(found)
     lines = [
         "# Which setting do I use for my task?",
         "",
         "| task | use | seeds that solved it | steps, median | return at the end, IQM (95 %) | "
-        "compared with |",
-        "|---|---|---|---|---|---|",
-    ]
-    unmeasured = []
-    # Tasks that users have come before those made for a question.
-    for name, own in sorted(found.items(), key=lambda item: EXPERIMENTS[item[0]].tuned_as or ""):
-        if EXPERIMENTS[name].references:
-            continue  # an ablation compares no algorithms
-        for env in EXPERIMENTS[name].envs:
-            of_env = [group for group in own if group.env == env and group.variant == AS_TUNED]
-            best = recommended(of_env)
-            if best is None:
-                unmeasured.append(f"{_short(env)} ({_state(of_env)})")
-            else:
-                others = [_count(group) for group in of_env if group is not best and group.finished]
-                lines.append(
-                    f"| {_short(env)} | `{_command(name, best)}` | {_row(best)} | "
-                    f"{', '.join(others) or 'nothing'} |"
-                )
-    measured = {env for experiment in EXPERIMENTS.values() for env in experiment.envs}
-    unmeasured += [f"{env} ({NOT_RUN})" for env in tuned_tasks() if env not in measured]
-    lines += [
+        "as good | behind |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "**Use** names the algorithm that was best: that solved the task in the largest share of",
+        "its seeds, then in the fewest steps at the median, then with the highest return. Others",
+        "that the runs do not tell from it (95 % intervals of the steps to solve the task",
+        "overlap, or of the returns where none counts as solved) are **as good**; of these and",
+        "the best one the one that computes least is named, in the order sac, mbpo, mnm-approx,",
+        f"mnm. In brackets: seeds; below {FEW} an algorithm is not compared. A task counts as",
+        "solved at the first evaluation that meets its threshold, whatever the later ones say.",
+        "",
+        "`mnm train` takes the task's settings by itself. With actors, its default, a run takes",
+        "other steps than with `--num-env-runners 0 --num-rollout-workers 0`, as all runs here",
+        "were made; `make learn-NAME` of a section below makes its numbers again.",
         "",
         f"Not enough was run to say: {', '.join(unmeasured) or 'none'}.",
         "For these the presets in `rllib_ext/tuned/` are starting points that nobody has shown to",
         "learn here; a task without a preset takes the defaults of the algorithm",
         "([Tuning](tuning.md#mnm-on-a-task-without-a-preset)).",
         "",
-        '"Use" names, of the algorithms that were run, the one that solved the task in the largest',
-        "share of its seeds, then the one with the fewest steps at the median, then the one with",
-        f"the highest return. Below {FEW} seeds none is named. `mnm train` takes the task's",
-        "settings from there by itself. A task counts as solved at the first evaluation that meets",
-        "its threshold, whatever the later ones say.",
-        "",
+    ]
+    if summary := _notes(SUMMARY, tables):
+        lines += [summary, ""]
+    lines += [
         "The settings were found by watching `mnm`, or `mbpo` on Hopper-v5 and HalfCheetah-v5,",
-        "some of the seeds below among them (the notes say which); the other",
-        "algorithms take those that they share and were not tuned as much.",
+        "some of the seeds below among them, those of Reacher-v5 before its first run (the notes",
+        "say which); the other algorithms take those that they share and were not tuned as much.",
         "",
-        "All of this page is generated from `benchmarks/results/learning/` by",
-        "`python -m benchmarks.learning --page`. A return is the mean of ten episodes of the",
-        "policy's mode; IQM is the interquartile mean over seeds, with a 95 % bootstrap interval.",
-        "With three seeds the interval is nearly their range.",
-        "All runs were made in one process (`--num-env-runners 0 --num-rollout-workers 0`), which",
-        "repeats bit for bit on one machine, so an experiment's command makes its numbers again;",
-        "with actors, as `mnm train` has them unless told otherwise, a run takes other steps.",
-        "Where runs end when solved, two evaluations in a row at the threshold",
-        "end one, which then counts on with its last return. Seconds are of a core that other work",
-        "shared.",
+        "All of this page is generated from `benchmarks/results/learning/` by `python -m",
+        "benchmarks.learning --page`. A return is the mean of ten episodes of the policy's mode;",
+        "IQM is the interquartile mean over seeds, of three the plain mean, with a 95 % bootstrap",
+        "interval, which with three seeds is nearly their range. Runs in one process repeat bit",
+        "for bit on one machine with the code that made them: the tables name the commit of each,",
+        "with a + where changes were not committed. Where runs end when solved, two evaluations",
+        "in a row at the threshold end one, which then counts on with its last return. Figures of",
+        "the classifier and the bound are medians over the runs, of each one's last evaluation.",
+        "Seconds are of a core that other work shared.",
         "",
     ]
     for name, experiment in EXPERIMENTS.items():
@@ -106,15 +98,41 @@ def text(tables: Path = TABLES) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def recommended(found: Sequence[Group]) -> Group | None:
-    """The best group of whole runs; None where none has seeds enough to be compared."""
-    return max(
+def _answers(found: dict[str, list[Group]]) -> tuple[list[str], list[str]]:
+    """The first table's rows, and the tasks that too little was run of, with what there is."""
+    answers, unsolved, unmeasured = [], [], []
+    # Tasks that users have come before those made for a question.
+    for name, own in sorted(found.items(), key=lambda item: EXPERIMENTS[item[0]].tuned_as or ""):
+        if EXPERIMENTS[name].references:
+            continue  # an ablation compares no algorithms
+        for env in EXPERIMENTS[name].envs:
+            of_env = [group for group in own if group.env == env and group.variant == AS_TUNED]
+            ranked = rank(of_env)
+            if not ranked:
+                unmeasured.append(f"{_short(env)} ({_state(of_env)})")
+            elif env in SOLVED and not ranked[0].solved:
+                cells = ("none of these", _row(ranked[0]), _counts(ranked), "")
+                unsolved.append(f"| {_short(env)} | {' | '.join(cells)} |")
+            else:
+                equal = [group for group in ranked if group.as_good_as(ranked[0])]
+                best = min(equal, key=lambda group: ALGORITHMS.index(group.algo))
+                others = [group for group in equal if group is not best]
+                behind = [group for group in ranked if not group.as_good_as(ranked[0])]
+                cells = (f"`{_command(name, best)}`", _row(best), _counts(others), _counts(behind))
+                answers.append(f"| {_short(env)} | {' | '.join(cells)} |")
+    measured = {env for experiment in EXPERIMENTS.values() for env in experiment.envs}
+    unmeasured += [f"{env} ({NOT_RUN})" for env in tuned_tasks() if env not in measured]
+    return answers + unsolved, unmeasured
+
+
+def rank(found: Sequence[Group]) -> list[Group]:
+    """The groups of whole runs with seeds enough to be compared, the best first."""
+    return sorted(
         (group for group in found if group.finished and len(group.returns) >= FEW),
-        default=None,
         key=lambda group: (
-            group.solved / len(group.returns),
-            -_median(group.reached),
-            group.interval()[0],
+            -group.solved / len(group.returns),
+            _median(group.reached),
+            -group.interval()[0],
         ),
     )
 
@@ -190,7 +208,6 @@ def _row(group: Group) -> str:
 def _whole_row(group: Group, step: int | None) -> str:
     each = ", ".join(_steps(steps) for steps in group.reached)
     steps = f"{_steps(_median(group.reached))} ({each})" if group.env in SOLVED else ""
-    gap = group.figure("bound_gap")
     lengths = ", ".join(f"{curve.steps[-1]:,.0f}" for curve in group.curves.values())
     runs = f"{len(group.returns)}" + ("" if group.finished else f", to {lengths} steps")
     figures = (
@@ -200,7 +217,7 @@ def _whole_row(group: Group, step: int | None) -> str:
         _return(group, step),
         f"{np.median(group.wall_seconds):.0f}",
         _number(group.last_median("classifier_accuracy"), ".2f"),
-        f"{gap.iloc[-1]:+.3g}" if len(gap) else "",
+        _number(group.last_median("bound_gap"), "+.3g"),
     )
     return " | ".join(figures)
 
@@ -217,15 +234,15 @@ def _theory(found: dict[str, list[Group]], tables: Path) -> list[str]:
         "## What the theory predicts",
         "",
         "Over training, the bound should come close to the log return from below (a gap that is",
-        "positive and shrinks) and the model should promise more than comes (optimism above zero),",
-        "less so the better the policy. Both are medians over runs, in nats, at the first",
-        "evaluation with a model, half way and at the end. The last columns are Spearman's rank",
-        "correlations of a run's evaluation returns with its model's held-out negative",
-        "log-likelihood and with the estimate of the bound, mean over runs of",
-        f"{LEAST_POINTS} or more evaluations: if likelihood is the wrong objective for a model, as",
-        "the paper argues, the bound tells the return better than the likelihood does (-1 would be",
-        "a likelihood that tells all, +1 a bound that does). Gaps beyond",
-        f"{FAR_OFF:,.0f} nats are not drawn.",
+        "positive and shrinks) and the model should promise more than comes (optimism above",
+        "zero), less so the better the policy. Both are medians over runs, in nats, at a run's",
+        "first evaluation with a model, half way and at its end; in the figure, over the runs",
+        "that came so far. The last columns are Spearman's rank correlations of a run's",
+        "evaluation returns with its model's held-out negative log-likelihood and with the",
+        f"estimate of the bound, median over runs of {LEAST_POINTS} or more such evaluations: if",
+        "likelihood is the wrong objective for a model, as the paper argues, the bound tells the",
+        "return better than the likelihood does (-1 would be a likelihood that tells all, +1 a",
+        f"bound that does). Gaps beyond {FAR_OFF:,.0f} nats are not drawn.",
         "",
         f"![Gap and optimism in nats over real steps]({THEORY_FIGURE})",
         "",
@@ -249,12 +266,8 @@ def _with_bound(found: dict[str, list[Group]]) -> list[Group]:
 
 
 def _path(group: Group, column: str) -> str:
-    """First, middle and last value of a figure's median over the runs."""
-    values = group.figure(column)
-    if not len(values):
-        return ""
-    shown = values.iloc[[0, (len(values) - 1) // 2, -1]]
-    return ", ".join(f"{value:+.3g}" for value in shown)
+    """Course of a figure."""
+    return ", ".join(f"{value:+.3g}" for value in group.course(column))
 
 
 def draw_theory(found: dict[str, list[Group]], file: Path) -> None:
@@ -325,8 +338,8 @@ def _label(group: Group) -> str:
     return group.algo if group.variant == AS_TUNED else f"{group.algo}, {group.variant}"
 
 
-def _count(group: Group) -> str:
-    return f"{group.algo} ({len(group.returns)})"
+def _counts(found: Sequence[Group]) -> str:
+    return ", ".join(f"{group.algo} ({len(group.returns)})" for group in found)
 
 
 def _state(found: Sequence[Group]) -> str:

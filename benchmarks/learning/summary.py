@@ -27,6 +27,8 @@ from rllib_ext.run_statistics import (
     steps_to_threshold,
 )
 
+# Figures that might tell the return, compared at the same evaluations.
+FORETOLD_BY = ("model_holdout_nll", "bound_estimate")
 LEAST_POINTS = 6  # evaluations that a rank correlation needs
 
 
@@ -38,6 +40,7 @@ class Group:
         env: Gymnasium id.
         algo: of the four.
         variant: name.
+        length: real steps of a run that does not end before.
         every: real steps between two evaluations.
         curves: evaluation returns of each run, by seed.
         shared_step: real steps in whole intervals that every run has made; one that ended, also
@@ -47,12 +50,13 @@ class Group:
             as that.
         returns: of each run at its end.
         wall_seconds: of each run.
-        table: the rows.
+        table: the rows, with `bound_gap`, the log return less the estimate of its bound.
     """
 
     env: str
     algo: str
     variant: str
+    length: int
     every: int
     curves: dict[int, Curve]
     shared_step: int
@@ -80,6 +84,24 @@ class Group:
         """Seeds that solved the task."""
         return sum(not math.isnan(steps) for steps in self.reached)
 
+    def as_good_as(self, other: Group) -> bool:
+        """Whether the runs do not tell two groups apart.
+
+        95 % intervals of their interquartile means overlap: of the steps until the task was solved,
+        an interval more than its length for a run that did not, or of the returns at the end where
+        no return counts as solved.
+        """
+        low, high = self._standing()
+        other_low, other_high = other._standing()
+        return bool(low <= other_high and other_low <= high)
+
+    def _standing(self) -> tuple[float, float]:
+        """Ends of the interval that `as_good_as` compares."""
+        never = self.length + self.every
+        steps = np.array([never if math.isnan(steps) else steps for steps in self.reached])
+        low, high = bootstrap_interval(steps if self.env in SOLVED else self.returns)
+        return float(low), float(high)
+
     @property
     def last_step(self) -> int:
         """Real steps of the longest run."""
@@ -100,22 +122,27 @@ class Group:
         """Median over the runs of a figure at their last evaluation."""
         return float(self.table.groupby("seed")[column].last().median())
 
+    def course(self, column: str) -> tuple[float, ...]:
+        """Medians over the runs of a figure at each one's first, middle and last evaluation
+        that has it; none without one."""
+        known = [own.dropna().to_numpy() for _, own in self.table.groupby("seed")[column]]
+        places = [own[[0, (len(own) - 1) // 2, -1]] for own in known if len(own)]
+        return tuple(np.median(places, axis=0)) if places else ()
+
     def figure(self, column: str) -> pd.Series:
-        """Median over the runs of a figure, or of "bound_gap", by real steps in whole intervals."""
-        table = self.table.assign(
-            bound_gap=self.table["bound_log_return"] - self.table["bound_estimate"],
-            step=(self.table["env_steps"] // self.every) * self.every,
-        )
+        """Median of a figure by real steps in whole intervals, over the runs that came so far."""
+        table = self.table.assign(step=(self.table["env_steps"] // self.every) * self.every)
         return table.dropna(subset=[column]).groupby("step")[column].median()
 
     def correlation(self, column: str) -> float:
-        """Spearman's rank correlation of a figure with the return, mean over the runs."""
+        """Spearman's rank correlation of one of `FORETOLD_BY` with the return, over the evaluations
+        that have both; median over the runs."""
         found = []
         for _, rows in self.table.groupby("seed"):
-            known = rows[[column, "return_mean"]].dropna()
+            known = rows[[*FORETOLD_BY, "return_mean"]].dropna()
             if len(known) >= LEAST_POINTS and known[column].nunique() > 1:
-                found.append(known.corr(method="spearman").iloc[0, 1])
-        return float(np.mean(found)) if found else math.nan
+                found.append(known[[column, "return_mean"]].corr(method="spearman").iloc[0, 1])
+        return float(np.median(found)) if found else math.nan
 
 
 def groups(name: str, tables: Path) -> list[Group]:
@@ -180,6 +207,7 @@ def _group(experiment: Experiment, env: str, algo: str, variant: str, rows: pd.D
         env,
         algo,
         variant,
+        experiment.steps,
         experiment.evaluation_interval,
         curves,
         shared - shared % experiment.evaluation_interval,
@@ -187,5 +215,5 @@ def _group(experiment: Experiment, env: str, algo: str, variant: str, rows: pd.D
         reached,
         np.array([curve.values[-1] for curve in curves.values()]),
         [float(own["wall_seconds"].max()) for own in runs.values()],
-        rows,
+        rows.assign(bound_gap=rows["bound_log_return"] - rows["bound_estimate"]),
     )

@@ -146,7 +146,7 @@ def draw_model_error(
 @IN_STYLE
 def draw_paths(run: Run, label: str, check: ModelCheck) -> Picture:
     """The dimensions of a real path that move most, beside what the model imagines."""
-    moved = check.real.std(axis=0) / check.scale
+    moved = np.nan_to_num(check.real.std(axis=0) / check.scale)
     order = np.argsort(-moved, kind="stable")[: min(MOST_DIMENSIONS, max((moved > 0).sum(), 1))]
     dimensions = sorted(order.tolist())
     rows = math.ceil(len(dimensions) / 2)

@@ -10,7 +10,13 @@ import torch
 
 from distributed.storage import Location
 from mnm import Transitions
-from mnm.diagnostics import imagined_trajectories, in_order, judge_open_loop, steps_ahead
+from mnm.diagnostics import (
+    error_scale,
+    imagined_trajectories,
+    in_order,
+    judge_open_loop,
+    steps_ahead,
+)
 from rllib_ext.errors import UserError
 from rllib_ext.evaluation import play_episodes
 from rllib_ext.ray_session import first_line
@@ -23,7 +29,6 @@ STARTS, PARTICLES = 200, 20  # of these predictions: starts at the most, and rol
 PATH_STEPS = 50  # real steps that are drawn beside imagined ones
 PATHS = 100  # imagined trajectories of one start
 SEED = 2_000_000  # of the episodes, apart from those of training and evaluation
-SMALLEST_SCALE = 1e-6  # a dimension that moves less does not count
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,9 @@ class ModelCheck:
 
     Attributes:
         error: [K] root mean square error of the predicted mean by horizon, over the starts and
-            dimensions, in units of `scale`.
+            dimensions that move, in units of `scale`.
         unchanged: [K] the same of predicting that nothing changes.
-        scale: [obs] standard deviations over the real episodes of all runs of the task; infinite
-            for a dimension that does not move.
+        scale: [obs] of the real episodes of all runs of the task; see `error_scale`.
         real: [T + 1, obs] the beginning of a real episode.
         imagined: [N, T + 1, obs] from the same start with the same actions.
     """
@@ -84,8 +88,7 @@ def check_models(
     if not played:
         return {}, notes
     observations = np.concatenate([each.steps.observations for each in played.values()])
-    moves = observations.std(axis=0, dtype=np.float64)
-    scale = np.where(moves > SMALLEST_SCALE, moves, np.inf)
+    scale = error_scale(observations)
     return {
         folder: _check(each.model, each.steps, scale, horizon) for folder, each in played.items()
     }, notes
@@ -106,7 +109,8 @@ def _check(model: SavedModel, steps: Transitions, scale: np.ndarray, horizon: in
         model.members,
     )
     error, unchanged = (
-        np.sqrt(np.square(errors / scale).mean(axis=1)) for errors in (judged.rmse, judged.unmoved)
+        np.sqrt(np.nanmean(np.square(errors / scale), axis=1))
+        for errors in (judged.rmse, judged.unmoved)
     )
     shown = steps[longest : longest + min(PATH_STEPS, ahead[longest])]
     imagined = imagined_trajectories(

@@ -13,6 +13,7 @@ from mnm import Transitions
 from mnm.classifier import TransitionClassifier
 from mnm.diagnostics import (
     coverage,
+    error_scale,
     imagined_trajectories,
     in_order,
     judge_one_step,
@@ -23,6 +24,7 @@ from mnm.diagnostics import (
 )
 from mnm.dynamics import DynamicsEnsemble
 from mnm.networks import EnsembleMLP
+from mnm.normaliser import SMALLEST_SCALE
 from tests.mnm.small_cases import small_settings
 
 DECAY, PUSH = 0.9, 0.5
@@ -136,6 +138,17 @@ def test_a_wrong_mean_shows_as_error_and_not_as_spread() -> None:
     bias = [sum(DECAY**j for j in range(k)) for k in (1, 2, 3)]
     np.testing.assert_allclose(judged.rmse[:, 0], bias, rtol=0.02)
     assert judged.spread[0, 0] == pytest.approx(deviation_of(model), rel=0.02)
+
+
+def test_errors_are_measured_in_deviations_that_jitter_does_not_make_small() -> None:
+    rng = np.random.default_rng(0)
+    observations = np.stack(
+        [3.0 * rng.normal(size=100), 5e-6 * rng.normal(size=100), np.full(100, 0.07)], axis=1
+    ).astype(np.float32)
+    scale = error_scale(observations)
+    assert scale[0] == pytest.approx(observations[:, 0].std(), rel=1e-5)
+    assert scale[1] == SMALLEST_SCALE
+    assert np.isnan(scale[2])
 
 
 def test_only_rows_without_a_gap_follow_on_one_another() -> None:
