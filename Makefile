@@ -20,7 +20,7 @@ ARGS =
 TEST_PROCESSES = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-faults test-cluster test-system lint type format docs images bench bench-quick learn clean
+.PHONY: help install train test test-faults test-cluster test-system lint type format docs images bench bench-quick learn learn-meta-world clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -99,6 +99,20 @@ learn: install ## list the learning experiments; make learn-NAME runs or resumes
 learn-%: install
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.learning '$*' $(ARGS)
 
+# Meta-World asks for a MuJoCo of its own, so it has an environment of its own.
+META_WORLD := .venv-meta-world
+
+$(META_WORLD)/.installed: pyproject.toml constraints.txt
+	@echo "Installing into $(META_WORLD) (several minutes the first time)"
+	@$(PYTHON) -m venv $(META_WORLD)
+	@grep -v '^mujoco' constraints.txt > $(META_WORLD)/constraints.txt
+	@$(META_WORLD)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c $(META_WORLD)/constraints.txt -e '.[meta-world]'
+	@touch $@
+
+learn-meta-world: $(META_WORLD)/.installed
+	@OMP_NUM_THREADS=1 $(META_WORLD)/bin/python -m benchmarks.learning meta-world $(ARGS)
+
 clean: ## remove .venv, caches and build leftovers; runs/ stays
-	@rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(META_WORLD) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

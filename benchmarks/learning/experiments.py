@@ -32,6 +32,8 @@ OF_THE_MODEL = (
 )
 SPARSE_PENDULUM = "benchmarks.learning.tasks:SparsePendulum-v0"
 HELD_MOUNTAIN_CAR = "benchmarks.learning.tasks:HeldMountainCar-v0"
+META_WORLD_REACH = "benchmarks.learning.tasks:MetaWorldReach-v0"
+META_WORLD_DRAWER = "benchmarks.learning.tasks:MetaWorldDrawerClose-v0"
 # Evaluation returns that count as solved, by Gymnasium id.
 SOLVED = {
     "InvertedPendulum-v5": 950.0,
@@ -39,6 +41,8 @@ SOLVED = {
     "Pendulum-v1": -200.0,
     "MountainCarContinuous-v0": 90.0,  # Gymnasium's own
     HELD_MOUNTAIN_CAR: 90.0,
+    META_WORLD_REACH: 90.0,  # of ten episodes nine
+    META_WORLD_DRAWER: 90.0,
     SPARSE_PENDULUM: 100.0,  # of 200 steps, some 50 of them for the swing-up
     "Hopper-v5": 1700.0,
     "HalfCheetah-v5": 4000.0,
@@ -229,6 +233,36 @@ EXPERIMENTS: dict[str, Experiment] = {
                 "termination": "mnm.terminations:mountain_car_continuous",
                 "target_entropy": 0.3,  # of 0.69 at the most: the goal goes on to be met by chance
             }
+        },
+    ),
+    "meta-world": Experiment(
+        question="Which algorithm does manipulation that pays for nothing but success?",
+        envs=(META_WORLD_REACH, META_WORLD_DRAWER),
+        algos=ALGORITHMS,
+        seeds=(0, 1, 2, 3, 4),
+        steps=3000,
+        evaluation_interval=500,
+        hours=3.5,
+        asked_within=3000,
+        settings={
+            "all": {
+                "num_random_steps": 500,
+                "updates_to_data_ratio": 10,
+                "hidden_sizes": (128, 128),
+                "normalise_observations": True,  # places vary by centimetres
+                "ensemble_size": 5,
+                "num_elites": 3,
+                "dynamics_hidden_sizes": (128, 128, 128),
+                "dynamics_weight_decay": (0.0, 0.0, 0.0, 0.0),
+                "rollouts_per_step": 40,
+            },
+            # As of the mountain car, whose goal pays as much.
+            "mnm": {
+                "reward_transform": "exp",
+                "reward_beta": 2.0,
+                "initial_critic_value": "mean-log",
+                "rollout_schedule": (0, 1, 3, 3),
+            },
         },
     ),
     "ablations": Experiment(

@@ -102,7 +102,7 @@ def _answers(found: dict[str, list[Group]]) -> tuple[list[str], list[str]]:
     """The first table's rows, and the tasks that too little was run of, with what there is."""
     answers, unsolved, unmeasured = [], [], []
     # Tasks that users have come before those made for a question.
-    for name, own in sorted(found.items(), key=lambda item: EXPERIMENTS[item[0]].tuned_as or ""):
+    for name, own in sorted(found.items(), key=lambda item: _is_made(EXPERIMENTS[item[0]])):
         if EXPERIMENTS[name].references:
             continue  # an ablation compares no algorithms
         for env in EXPERIMENTS[name].envs:
@@ -190,9 +190,14 @@ def _notes(name: str, tables: Path) -> str:
 
 def _command(name: str, best: Group) -> str:
     """What trains with the settings that a group was made with."""
-    if EXPERIMENTS[name].settings or EXPERIMENTS[name].tuned_as:
+    if _is_made(EXPERIMENTS[name]):
         return f"make learn-{name} ARGS='--only /{best.algo}/'"
     return f"mnm train --env {best.env} --algo {best.algo} --steps {EXPERIMENTS[name].steps}"
+
+
+def _is_made(experiment: Experiment) -> bool:
+    """Whether its tasks are the project's own, with settings that `mnm train` does not know."""
+    return bool(experiment.settings or experiment.tuned_as)
 
 
 def _short(env: str) -> str:

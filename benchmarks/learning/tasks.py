@@ -5,15 +5,21 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.envs.classic_control.continuous_mountain_car import Continuous_MountainCarEnv
 from gymnasium.envs.classic_control.pendulum import PendulumEnv
 
+from rllib_ext.errors import UserError
+
 UPRIGHT = math.cos(math.radians(8.0))
 HELD = 4  # steps of the mountain car to an action
+META_WORLD_STEPS, META_WORLD_HELD = 500, 5  # of an episode, and of them to an action
+SUCCESS = 100.0  # so that a return is a success rate in percent
 
 
 class SparsePendulum(PendulumEnv):
@@ -47,5 +53,60 @@ class HeldMountainCar(Continuous_MountainCarEnv):
         return observation, total, terminated, truncated, info
 
 
+class UntilSuccess(gym.Wrapper[Any, Any, Any, Any]):
+    """A task of Meta-World that pays `SUCCESS` when it is done, which ends it, and nothing before.
+
+    Each action is held for `META_WORLD_HELD` steps. Meta-World draws the place of goal and object
+    before it hears of a reset's seed; here the seed decides it.
+    """
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        """The task's reset."""
+        if seed is not None:
+            self.unwrapped.np_random = np.random.default_rng(seed)
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """`META_WORLD_HELD` steps of the task, or fewer where it is done."""
+        for _ in range(META_WORLD_HELD):
+            observation, _, _, truncated, info = self.env.step(action)
+            success = bool(info["success"])
+            if success or truncated:
+                break
+        return observation, SUCCESS * success, success, truncated and not success, info
+
+
+def meta_world(name: str, **options: Any) -> gym.Env[Any, Any]:
+    """`UntilSuccess` of a task of Meta-World with its 50 places of goal and object.
+
+    Args:
+        name: of the task, as reach-v3.
+        **options: of `gym.make`, as `render_mode`.
+
+    Raises:
+        UserError: Meta-World is not installed.
+    """
+    try:
+        importlib.import_module("metaworld")  # registers its tasks
+    except ImportError as error:
+        raise UserError(
+            "Meta-World is not installed here, as it needs a MuJoCo of its own: "
+            "`make learn-meta-world` installs both into .venv-meta-world."
+        ) from error
+    task = gym.make("Meta-World/MT1", env_name=name, seed=0, disable_env_checker=True, **options)
+    return UntilSuccess(task)
+
+
 gym.register("SparsePendulum-v0", f"{__name__}:SparsePendulum", max_episode_steps=200)
 gym.register("HeldMountainCar-v0", f"{__name__}:HeldMountainCar", max_episode_steps=1000 // HELD)
+for task_id, name in (
+    ("MetaWorldReach-v0", "reach-v3"),
+    ("MetaWorldDrawerClose-v0", "drawer-close-v3"),
+):
+    gym.register(
+        task_id,
+        f"{__name__}:meta_world",
+        kwargs={"name": name},
+        max_episode_steps=META_WORLD_STEPS // META_WORLD_HELD,
+        disable_env_checker=True,  # observations leave Meta-World's own space
+    )
