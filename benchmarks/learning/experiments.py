@@ -272,7 +272,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         seeds=(0, 1, 2),
         steps=3000,
         evaluation_interval=250,
-        hours=5.0,
+        hours=6.0,
         stop_when_solved=True,
         variants={
             "no classifier term": {"log_ratio_weight": 0.0},
@@ -327,7 +327,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         seeds=(0, 1, 2),
         steps=20_000,
         evaluation_interval=1000,
-        hours=12.0,
+        hours=13.0,
         variants=EQUAL_UPDATES,
         asked_within=20_000,
     ),
@@ -338,7 +338,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         seeds=(0, 1, 2),
         steps=6000,
         evaluation_interval=1000,
-        hours=5.5,
+        hours=7.5,
         variants={
             "no classifier term": {"mnm": {"log_ratio_weight": 0.0}},
             "no value in the model": {"mnm": {"model_value_weight": 0.0}},
