@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+EXTRAS = dev
+CONSTRAINTS = constraints.txt
 
 # What `make train` runs; each can be given on the command line: make train ENV=Hopper-v5 STEPS=50000
 ENV = InvertedPendulum-v5
@@ -20,10 +22,10 @@ ARGS =
 TEST_PROCESSES = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-faults test-cluster test-system lint type format docs images bench bench-quick learn learn-meta-world clean
+.PHONY: help install install-meta-world train test test-faults test-cluster test-system test-meta-world lint type format docs images bench bench-quick learn learn-meta-world clean
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(INSTALLED) ## build .venv with the tested versions of everything (the other verbs do it when needed)
 
@@ -34,9 +36,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 		{ echo "make: Python 3.10 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1); name a newer one: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "make: '$(PYTHON)' has no venv module; install it (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
-	@echo "Installing into $(VENV) what pyproject.toml names, at the versions of constraints.txt (several minutes the first time)"
+	@echo "Installing into $(VENV) what pyproject.toml names, at the versions of $(CONSTRAINTS) (several minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$(EXTRAS)]'
 	@touch $@
 
 train: install ## train on ENV with ALGO for STEPS steps into a new folder under runs/; ARGS adds options
@@ -102,17 +104,17 @@ learn-%: install
 # Meta-World asks for a MuJoCo of its own, so it has an environment of its own.
 META_WORLD := .venv-meta-world
 
-$(META_WORLD)/.installed: pyproject.toml constraints.txt
-	@echo "Installing into $(META_WORLD) (several minutes the first time)"
-	@$(PYTHON) -m venv $(META_WORLD)
+install-meta-world:
+	@mkdir -p $(META_WORLD)
 	@grep -v '^mujoco' constraints.txt > $(META_WORLD)/constraints.txt
-	@$(META_WORLD)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c $(META_WORLD)/constraints.txt -e '.[meta-world]'
-	@touch $@
+	@$(MAKE) --no-print-directory install VENV=$(META_WORLD) EXTRAS=meta-world,test CONSTRAINTS=$(META_WORLD)/constraints.txt
 
-learn-meta-world: $(META_WORLD)/.installed
+test-meta-world: install-meta-world ## test with the real Meta-World, in an environment of its own
+	@$(META_WORLD)/bin/python -m pytest tests/meta_world $(ARGS)
+
+learn-meta-world: install-meta-world
 	@OMP_NUM_THREADS=1 $(META_WORLD)/bin/python -m benchmarks.learning meta-world $(ARGS)
 
-clean: ## remove .venv, caches and build leftovers; runs/ stays
+clean: ## remove .venv, .venv-meta-world, caches and build leftovers; runs/ stays
 	@rm -rf $(VENV) $(META_WORLD) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,6 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from mnm.normaliser import SMALLEST_SCALE
 from rllib_ext.errors import UserError
 from rllib_ext.inspection import LEVELS, Inspection, inspect_checkpoint
 from rllib_ext.inspection_figures import draw
@@ -110,7 +111,8 @@ def _horizon_table(inspection: Inspection) -> Group:
             *(_number(np.nanmean(values[row])) for values in (errors, spreads, moves)),
             f"{_number(errors[row, worst])} (dimension {worst})",
         )
-    return _titled("Prediction along logged actions, in standard deviations of the data", table)
+    units = f"standard deviations of the data, {SMALLEST_SCALE:g} at the least"
+    return _titled(f"Prediction along logged actions, in {units}", table)
 
 
 def _dimension_table(inspection: Inspection) -> Group:

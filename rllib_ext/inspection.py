@@ -66,7 +66,7 @@ class Inspection:
         rows: transitions.
         episodes: that they are of.
         deviation: [obs] standard deviation of each dimension in the data.
-        scale: [obs] of the data; see `error_scale`.
+        scale: [obs] the same, 0.01 at the least; NaN where a dimension does not move.
         one_step: of all rows.
         covered: [levels, obs] share of the rows within the predicted interval of each of `LEVELS`.
         open_loop: of `STARTS` random starts.

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.learning.experiments import EXPERIMENTS, runs_of
+from benchmarks.learning.experiments import EXPERIMENTS
 from benchmarks.learning.page import PAGE, write
+from benchmarks.learning.runs import runs_of
 from benchmarks.learning.session import is_done, make
 from benchmarks.learning.tables import TABLES, update
 from rllib_ext.errors import UserError

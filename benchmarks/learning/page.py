@@ -14,14 +14,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, SOLVED, Experiment, runs_of
+from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, SOLVED, Experiment
+from benchmarks.learning.runs import runs_of
 from benchmarks.learning.summary import LEAST_POINTS, Group, groups
 from benchmarks.learning.tables import TABLES
-from mnm.settings import ALGORITHMS
 from rllib_ext.tuned import tuned_tasks
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "results.md"
 COLORS = {"mnm": "#c8551b", "mnm-approx": "#7a4fa3", "mbpo": "#1f5fa8", "sac": "#6b7785"}
+CHEAPEST_FIRST = ("sac", "mbpo", "mnm-approx", "mnm")  # by the computing of a real step
 FEW = 3  # seeds; with less an algorithm is not compared
 NOT_RUN = "not run"
 THEORY_FIGURE = "images/results-theory.png"
@@ -50,21 +51,25 @@ def text(tables: Path = TABLES) -> str:
         "# Which setting do I use for my task?",
         "",
         "| task | use | seeds that solved it | steps, median | return at the end, IQM (95 %) | "
-        "as good | behind |",
+        "not told apart | behind |",
         "|---|---|---|---|---|---|---|",
         *rows,
         "",
-        "**Use** names the algorithm that was best: that solved the task in the largest share of",
-        "its seeds, then in the fewest steps at the median, then with the highest return. Others",
-        "that the runs do not tell from it (95 % intervals of the steps to solve the task",
-        "overlap, or of the returns where none counts as solved) are **as good**; of these and",
-        "the best one the one that computes least is named, in the order sac, mbpo, mnm-approx,",
-        f"mnm. In brackets: seeds; below {FEW} an algorithm is not compared. A task counts as",
-        "solved at the first evaluation that meets its threshold, whatever the later ones say.",
+        "**Use** names, of the algorithms that solved the task in the largest share of their",
+        "seeds, one that none of these is ahead of: of several the one that computes least a",
+        "step, in the order sac, mbpo, mnm-approx, mnm. Ahead is who needs fewer evaluations to",
+        "solve the task, or has the higher return where no threshold is set, with 95 % intervals",
+        "of the interquartile mean that do not overlap; a run that did not solve it counts as one",
+        "that did an evaluation after its end. The others are **behind** the named one or **not",
+        "told apart** from it, which does not say that they are equal. Of two equal algorithms,",
+        "three seeds each put one behind in one case of ten, five in one of fifty. In brackets:",
+        f"seeds; below {FEW} an algorithm is not compared. A task counts as solved at the first",
+        "evaluation that meets its threshold, whatever the later ones say.",
         "",
         "`mnm train` takes the task's settings by itself. With actors, its default, a run takes",
         "other steps than with `--num-env-runners 0 --num-rollout-workers 0`, as all runs here",
-        "were made; `make learn-NAME` of a section below makes its numbers again.",
+        "were made; `make learn-NAME` of a section below makes its runs again, with the code of",
+        "today.",
         "",
         f"Not enough was run to say: {', '.join(unmeasured) or 'none'}.",
         "For these the presets in `rllib_ext/tuned/` are starting points that nobody has shown to",
@@ -111,14 +116,14 @@ def _answers(found: dict[str, list[Group]]) -> tuple[list[str], list[str]]:
             if not ranked:
                 unmeasured.append(f"{_short(env)} ({_state(of_env)})")
             elif env in SOLVED and not ranked[0].solved:
-                cells = ("none of these", _row(ranked[0]), _counts(ranked), "")
-                unsolved.append(f"| {_short(env)} | {' | '.join(cells)} |")
+                unsolved.append(
+                    f"| {_short(env)} | none of {_counts(ranked)} | {_row(ranked[0])} |  |  |"
+                )
             else:
-                equal = [group for group in ranked if group.as_good_as(ranked[0])]
-                best = min(equal, key=lambda group: ALGORITHMS.index(group.algo))
-                others = [group for group in equal if group is not best]
-                behind = [group for group in ranked if not group.as_good_as(ranked[0])]
-                cells = (f"`{_command(name, best)}`", _row(best), _counts(others), _counts(behind))
+                use = named(ranked)
+                behind = [group for group in ranked if group.is_behind(use)]
+                others = [group for group in ranked if group is not use and group not in behind]
+                cells = (f"`{_command(name, use)}`", _row(use), _counts(others), _counts(behind))
                 answers.append(f"| {_short(env)} | {' | '.join(cells)} |")
     measured = {env for experiment in EXPERIMENTS.values() for env in experiment.envs}
     unmeasured += [f"{env} ({NOT_RUN})" for env in tuned_tasks() if env not in measured]
@@ -131,16 +136,25 @@ def rank(found: Sequence[Group]) -> list[Group]:
         (group for group in found if group.finished and len(group.returns) >= FEW),
         key=lambda group: (
             -group.solved / len(group.returns),
-            _median(group.reached),
+            np.median(group.steps_to_solve()) if group.env in SOLVED else 0.0,
             -group.interval()[0],
         ),
     )
 
 
+def named(ranked: Sequence[Group]) -> Group:
+    """Of the groups that solved the largest share and are behind none of these, the one whose
+    algorithm computes least a step."""
+    best = ranked[0]
+    most = [g for g in ranked if g.solved * len(best.returns) == best.solved * len(g.returns)]
+    ahead = [group for group in most if not any(group.is_behind(other) for other in most)]
+    return min(ahead, key=lambda group: CHEAPEST_FIRST.index(group.algo))
+
+
 def _section(name: str, experiment: Experiment, found: Sequence[Group], tables: Path) -> list[str]:
     envs = experiment.envs
     lines = [f"## {name}: {', '.join(map(_short, envs))}", "", experiment.question]
-    if solved := [f"{SOLVED[env]:g} or more" for env in envs if env in SOLVED]:
+    if solved := dict.fromkeys(f"{SOLVED[env]:g} or more" for env in envs if env in SOLVED):
         lines[-1] += f" Solved at {', '.join(solved)}"
         if experiment.asked_within is not None:
             lines[-1] += f"; the aim is to be there within {experiment.asked_within:,} steps"
@@ -191,7 +205,7 @@ def _notes(name: str, tables: Path) -> str:
 def _command(name: str, best: Group) -> str:
     """What trains with the settings that a group was made with."""
     if _is_made(EXPERIMENTS[name]):
-        return f"make learn-{name} ARGS='--only /{best.algo}/'"
+        return f"make learn-{name} ARGS='--only {_short(best.env)}/{best.algo}/'"
     return f"mnm train --env {best.env} --algo {best.algo} --steps {EXPERIMENTS[name].steps}"
 
 
@@ -244,10 +258,12 @@ def _theory(found: dict[str, list[Group]], tables: Path) -> list[str]:
         "first evaluation with a model, half way and at its end; in the figure, over the runs",
         "that came so far. The last columns are Spearman's rank correlations of a run's",
         "evaluation returns with its model's held-out negative log-likelihood and with the",
-        f"estimate of the bound, median over runs of {LEAST_POINTS} or more such evaluations: if",
-        "likelihood is the wrong objective for a model, as the paper argues, the bound tells the",
-        "return better than the likelihood does (-1 would be a likelihood that tells all, +1 a",
-        f"bound that does). Gaps beyond {FAR_OFF:,.0f} nats are not drawn.",
+        f"estimate of the bound, median over the runs of {LEAST_POINTS} or more such evaluations,",
+        "in brackets how many: if likelihood is the wrong objective for a model, as the paper",
+        "argues, the bound tells the return better than the likelihood does (-1 would be a",
+        "likelihood that tells all, +1 a bound that does). Within a run all three change with",
+        f"training, so that this is a hint and no proof. Gaps beyond {FAR_OFF:,.0f} nats are not",
+        "drawn.",
         "",
         f"![Gap and optimism in nats over real steps]({THEORY_FIGURE})",
         "",
@@ -372,7 +388,8 @@ def _steps(steps: float) -> str:
 
 
 def _rank(group: Group, column: str) -> str:
-    return _number(group.correlation(column), "+.2f")
+    value, runs = group.correlation(column)
+    return f"{value:+.2f} ({runs})" if runs else ""
 
 
 def _number(value: float, form: str) -> str:

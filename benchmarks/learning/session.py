@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.learning.experiments import Run
+from benchmarks.learning.runs import Run
 from benchmarks.learning.tables import VERSION_FILE, version
 from distributed.storage import Location
 from rllib_ext.algorithm import MnM

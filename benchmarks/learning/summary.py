@@ -10,14 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.learning.experiments import (
-    AS_TUNED,
-    EXPERIMENTS,
-    SOLVED,
-    Experiment,
-    Run,
-    runs_of,
-)
+from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, SOLVED, Experiment
+from benchmarks.learning.runs import Run, runs_of
 from benchmarks.learning.tables import COLUMNS
 from rllib_ext.run_statistics import (
     Curve,
@@ -28,7 +22,7 @@ from rllib_ext.run_statistics import (
 )
 
 # Figures that might tell the return, compared at the same evaluations.
-FORETOLD_BY = ("model_holdout_nll", "bound_estimate")
+RETURN_PREDICTORS = ("model_holdout_nll", "bound_estimate")
 LEAST_POINTS = 6  # evaluations that a rank correlation needs
 
 
@@ -40,8 +34,8 @@ class Group:
         env: Gymnasium id.
         algo: of the four.
         variant: name.
-        length: real steps of a run that does not end before.
-        every: real steps between two evaluations.
+        total_steps: real steps of a run that does not end before.
+        evaluation_interval: real steps between two evaluations.
         curves: evaluation returns of each run, by seed.
         shared_step: real steps in whole intervals that every run has made; one that ended, also
             because it solved the task, counts as made to the experiment's length.
@@ -56,8 +50,8 @@ class Group:
     env: str
     algo: str
     variant: str
-    length: int
-    every: int
+    total_steps: int
+    evaluation_interval: int
     curves: dict[int, Curve]
     shared_step: int
     finished: bool
@@ -69,7 +63,10 @@ class Group:
     def returns_at(self, step: int) -> np.ndarray:
         """Return of each run at its last evaluation of the interval that begins at a real step."""
         return np.array(
-            [curve.values[curve.steps < step + self.every][-1] for curve in self.curves.values()]
+            [
+                curve.values[curve.steps < step + self.evaluation_interval][-1]
+                for curve in self.curves.values()
+            ]
         )
 
     def interval(self, step: int | None = None) -> tuple[float, float, float]:
@@ -84,22 +81,24 @@ class Group:
         """Seeds that solved the task."""
         return sum(not math.isnan(steps) for steps in self.reached)
 
-    def as_good_as(self, other: Group) -> bool:
-        """Whether the runs do not tell two groups apart.
+    def is_behind(self, other: Group) -> bool:
+        """Whether the runs tell this group from a better one: 95 % intervals do not overlap."""
+        low, high = self._compared_interval()
+        other_low, other_high = other._compared_interval()
+        return low > other_high if self.env in SOLVED else high < other_low
 
-        95 % intervals of their interquartile means overlap: of the steps until the task was solved,
-        an interval more than its length for a run that did not, or of the returns at the end where
-        no return counts as solved.
-        """
-        low, high = self._standing()
-        other_low, other_high = other._standing()
-        return bool(low <= other_high and other_low <= high)
-
-    def _standing(self) -> tuple[float, float]:
-        """Ends of the interval that `as_good_as` compares."""
-        never = self.length + self.every
+    def steps_to_solve(self) -> np.ndarray:
+        """Real steps in whole intervals until each run solved the task; an interval more than there
+        are for one that did not."""
+        never = self.total_steps + self.evaluation_interval
         steps = np.array([never if math.isnan(steps) else steps for steps in self.reached])
-        low, high = bootstrap_interval(steps if self.env in SOLVED else self.returns)
+        return steps // self.evaluation_interval * self.evaluation_interval
+
+    def _compared_interval(self) -> tuple[float, float]:
+        """Ends of the 95 % interval of `steps_to_solve`, or of the returns at the end where no
+        return counts as solved."""
+        values = self.steps_to_solve() if self.env in SOLVED else self.returns
+        low, high = bootstrap_interval(values)
         return float(low), float(high)
 
     @property
@@ -112,14 +111,18 @@ class Group:
         the task counts on with its last value."""
         curves = []
         for curve in self.curves.values():
-            later = np.arange(curve.steps[-1] + self.every, self.last_step + 1, self.every)
+            later = np.arange(
+                curve.steps[-1] + self.evaluation_interval,
+                self.last_step + 1,
+                self.evaluation_interval,
+            )
             values = np.append(curve.values, np.full(len(later), curve.values[-1]))
             curves.append(Curve(np.append(curve.steps, later), values))
-        curve = aggregate(curves, self.every)
-        return curve[curve["steps"] < self.shared_step + self.every]
+        curve = aggregate(curves, self.evaluation_interval)
+        return curve[curve["steps"] < self.shared_step + self.evaluation_interval]
 
     def last_median(self, column: str) -> float:
-        """Median over the runs of a figure at their last evaluation."""
+        """Median over the runs of a figure at their last evaluation that has it."""
         return float(self.table.groupby("seed")[column].last().median())
 
     def course(self, column: str) -> tuple[float, ...]:
@@ -131,18 +134,20 @@ class Group:
 
     def figure(self, column: str) -> pd.Series:
         """Median of a figure by real steps in whole intervals, over the runs that came so far."""
-        table = self.table.assign(step=(self.table["env_steps"] // self.every) * self.every)
+        table = self.table.assign(
+            step=(self.table["env_steps"] // self.evaluation_interval) * self.evaluation_interval
+        )
         return table.dropna(subset=[column]).groupby("step")[column].median()
 
-    def correlation(self, column: str) -> float:
-        """Spearman's rank correlation of one of `FORETOLD_BY` with the return, over the evaluations
-        that have both; median over the runs."""
+    def correlation(self, column: str) -> tuple[float, int]:
+        """Spearman's rank correlation of one of `RETURN_PREDICTORS` with the return, over the
+        evaluations that have both: median over the runs, and how many runs that are."""
         found = []
         for _, rows in self.table.groupby("seed"):
-            known = rows[[*FORETOLD_BY, "return_mean"]].dropna()
-            if len(known) >= LEAST_POINTS and known[column].nunique() > 1:
-                found.append(known[[column, "return_mean"]].corr(method="spearman").iloc[0, 1])
-        return float(np.median(found)) if found else math.nan
+            known = rows[[*RETURN_PREDICTORS, "return_mean"]].dropna()[[column, "return_mean"]]
+            if len(known) >= LEAST_POINTS and known.nunique().min() > 1:
+                found.append(known.corr(method="spearman").iloc[0, 1])
+        return (float(np.median(found)) if found else math.nan), len(found)
 
 
 def groups(name: str, tables: Path) -> list[Group]:
@@ -204,16 +209,16 @@ def _group(experiment: Experiment, env: str, algo: str, variant: str, rows: pd.D
         for curve, whole in zip(curves.values(), ended, strict=True)
     )
     return Group(
-        env,
-        algo,
-        variant,
-        experiment.steps,
-        experiment.evaluation_interval,
-        curves,
-        shared - shared % experiment.evaluation_interval,
-        all(ended),
-        reached,
-        np.array([curve.values[-1] for curve in curves.values()]),
-        [float(own["wall_seconds"].max()) for own in runs.values()],
-        rows.assign(bound_gap=rows["bound_log_return"] - rows["bound_estimate"]),
+        env=env,
+        algo=algo,
+        variant=variant,
+        total_steps=experiment.steps,
+        evaluation_interval=experiment.evaluation_interval,
+        curves=curves,
+        shared_step=shared - shared % experiment.evaluation_interval,
+        finished=all(ended),
+        reached=reached,
+        returns=np.array([curve.values[-1] for curve in curves.values()]),
+        wall_seconds=[float(own["wall_seconds"].max()) for own in runs.values()],
+        table=rows.assign(bound_gap=rows["bound_log_return"] - rows["bound_estimate"]),
     )

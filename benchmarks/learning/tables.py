@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.learning.experiments import Run
+from benchmarks.learning.runs import Run
 from rllib_ext.run_folder import RESULT_FILE
 
 VERSION_FILE = "version.txt"  # of a run: the code that began it, or went on with it last

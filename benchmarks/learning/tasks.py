@@ -56,8 +56,8 @@ class HeldMountainCar(Continuous_MountainCarEnv):
 class UntilSuccess(gym.Wrapper[Any, Any, Any, Any]):
     """A task of Meta-World that pays `SUCCESS` when it is done, which ends it, and nothing before.
 
-    Each action is held for `META_WORLD_HELD` steps. Meta-World draws the place of goal and object
-    before it hears of a reset's seed; here the seed decides it.
+    Each action is held for `META_WORLD_HELD` steps. Meta-World ignores the seed of a reset; here it
+    decides the place of goal and object.
     """
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:

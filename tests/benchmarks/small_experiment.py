@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from benchmarks.learning import tables
-from benchmarks.learning.experiments import Experiment, runs_of
+from benchmarks.learning.experiments import Experiment
+from benchmarks.learning.runs import runs_of
 
 SMALL = Experiment("Does it?", ("Pendulum-v1",), ("mnm", "sac"), (0, 1, 2), 300, 100, 1.0, 300)
 

@@ -13,14 +13,8 @@ import pytest
 import torch
 
 from benchmarks.learning import session, tables
-from benchmarks.learning.experiments import (
-    AS_TUNED,
-    EXPERIMENTS,
-    OF_THE_MODEL,
-    SOLVED,
-    Experiment,
-    runs_of,
-)
+from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, SOLVED, Experiment
+from benchmarks.learning.runs import OF_THE_MODEL, runs_of
 from benchmarks.learning.summary import groups
 from distributed.storage import Location
 from rllib_ext.run_folder import RESULT_FILE, SUMMARY_FILE

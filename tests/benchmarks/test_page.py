@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.learning import page
-from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, Experiment, runs_of
+from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, Experiment
+from benchmarks.learning.runs import runs_of
 from benchmarks.learning.summary import groups
+from mnm.settings import ALGORITHMS
 from tests.benchmarks.small_experiment import table
 
 
@@ -113,10 +115,56 @@ def test_where_no_return_counts_as_solved_those_at_the_end_are_compared(
     returns |= {("sac", seed): [0.0, 0.0, 90.0 + 5 * seed] for seed in range(3)}
     table(returns).to_csv(tmp_path / "small.csv", index=False)
     mnm, sac = (replace(group, env="Reacher-v5") for group in groups("small", tmp_path))
-    assert sac.as_good_as(mnm)  # to 100, and from 100
+    assert not sac.is_behind(mnm)  # to 100, and from 100
     sac.returns[2] = 99.0
-    assert not sac.as_good_as(mnm)
-    assert not mnm.as_good_as(sac)
+    assert sac.is_behind(mnm)
+    assert not mnm.is_behind(sac)
+
+
+def test_a_run_that_did_not_solve_the_task_counts_as_one_that_did_after_its_end(
+    small: Experiment, tmp_path: Path
+) -> None:
+    returns = {("mnm", seed): [-900, -900, -170] for seed in range(3)}
+    returns |= {("sac", seed): [-900, -900, -900] for seed in range(3)}
+    table(returns, interval=102).to_csv(tmp_path / "small.csv", index=False)
+    mnm, sac = groups("small", tmp_path)
+    assert mnm.steps_to_solve().tolist() == [300, 300, 300]  # and not 306
+    assert sac.steps_to_solve().tolist() == [400, 400, 400]
+    assert answer(tmp_path).endswith("|  | sac (3) |")
+
+
+def test_an_algorithm_that_solved_fewer_seeds_is_not_named_also_where_it_is_not_told_apart(
+    small: Experiment, tmp_path: Path
+) -> None:
+    returns = {("mnm", seed): [-900, -170, -170] for seed in range(2)}
+    returns |= {("sac", seed): [-900, -900, -900] for seed in range(3)}
+    returns["mnm", 2] = [-900, -900, -900]
+    table(returns).to_csv(tmp_path / "small.csv", index=False)
+    assert "--algo mnm --steps 300` | 2 of 3 |" in answer(tmp_path)
+    assert answer(tmp_path).endswith("| sac (3) |  |")
+
+
+def test_behind_and_not_told_apart_are_meant_of_the_named_algorithm(
+    small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPERIMENTS, "small", replace(small, algos=ALGORITHMS, steps=500))
+
+    def solved_at(*steps: int) -> list[list[float]]:
+        return [[-900.0] * (at // 100 - 1) + [-150.0] * (6 - at // 100) for at in steps]
+
+    runs = {
+        "mnm": solved_at(100, 100, 100),
+        "sac": solved_at(200, 300, 300),  # behind mnm
+        "mbpo": solved_at(100, 200, 200),  # not told from mnm, nor from sac and mnm-approx
+        "mnm-approx": solved_at(200, 200, 300),  # behind mnm
+    }
+    returns = {(algo, seed): run for algo, own in runs.items() for seed, run in enumerate(own)}
+    table(returns).to_csv(tmp_path / "small.csv", index=False)
+    assert "--algo mbpo" in answer(tmp_path)
+    assert answer(tmp_path).endswith("| mnm (3), mnm-approx (3), sac (3) |  |")
+    returns |= {("sac", seed): run for seed, run in enumerate(solved_at(300, 300, 400))}
+    table(returns).to_csv(tmp_path / "small.csv", index=False)
+    assert answer(tmp_path).endswith("| mnm (3), mnm-approx (3) | sac (3) |")
 
 
 def test_the_page_names_nothing_where_no_seed_solved_the_task(
@@ -124,7 +172,7 @@ def test_the_page_names_nothing_where_no_seed_solved_the_task(
 ) -> None:
     returns = {(algo, seed): [-900.0] * 3 for algo in ("mnm", "sac") for seed in range(3)}
     table(returns).to_csv(tmp_path / "small.csv", index=False)
-    row = "| Pendulum-v1 | none of these | 0 of 3 | – | -900 (-900 to -900) | mnm (3), sac (3) |  |"
+    row = "| Pendulum-v1 | none of mnm (3), sac (3) | 0 of 3 | – | -900 (-900 to -900) |  |  |"
     assert answer(tmp_path) == row
 
 
@@ -179,8 +227,13 @@ def test_what_tells_the_return_is_compared_at_the_evaluations_that_have_both_fig
     content.loc[content["seed"] == 2, "model_holdout_nll"] *= -1.0
     content.to_csv(tmp_path / "small.csv", index=False)
     (group,) = groups("small", tmp_path)
-    assert group.correlation("bound_estimate") == 1.0
-    assert group.correlation("model_holdout_nll") == -1.0  # the median of -1, -1 and 1
+    assert group.correlation("bound_estimate") == (1.0, 3)
+    assert group.correlation("model_holdout_nll") == (-1.0, 3)  # the median of -1, -1 and 1
+    content.loc[content["seed"] == 0, "return_mean"] = 0.0  # nothing to tell
+    content.to_csv(tmp_path / "small.csv", index=False)
+    (group,) = groups("small", tmp_path)
+    assert group.correlation("bound_estimate") == (1.0, 2)
+    assert group.correlation("model_holdout_nll") == (0.0, 2)
 
 
 def test_notes_written_by_hand_stand_below_their_table(small: Experiment, tmp_path: Path) -> None:
