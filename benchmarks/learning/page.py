@@ -81,8 +81,8 @@ def text(tables: Path = TABLES) -> str:
         lines += [summary, ""]
     lines += [
         "The settings were found by watching `mnm`, or `mbpo` on Hopper-v5 and HalfCheetah-v5,",
-        "some of the seeds below among them, those of Reacher-v5 before its first run (the notes",
-        "say which); the other algorithms take those that they share and were not tuned as much.",
+        "some of the seeds below among them, those of Reacher-v5 by rule (the notes say which);",
+        "the other algorithms take those that they share and were not tuned as much.",
         "",
         "All of this page is generated from `benchmarks/results/learning/` by `python -m",
         "benchmarks.learning --page`. A return is the mean of ten episodes of the policy's mode;",
