@@ -65,6 +65,7 @@ def text(tables: Path = TABLES) -> str:
         "three seeds each put one behind in one case of ten, five in one of fifty. In brackets:",
         f"seeds; below {FEW} an algorithm is not compared. A task counts as solved at the first",
         "evaluation that meets its threshold, whatever the later ones say.",
+        "**None of** stands before those that solved it in no seed.",
         "",
         "`mnm train` takes the task's settings by itself. With actors, its default, a run takes",
         "other steps than with `--num-env-runners 0 --num-rollout-workers 0`, as all runs here",
