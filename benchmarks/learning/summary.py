@@ -26,7 +26,7 @@ RETURN_PREDICTORS = ("model_holdout_nll", "bound_estimate")
 LEAST_POINTS = 6  # evaluations that a rank correlation needs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one answer to whether they are equal
 class Group:
     """Runs that differ in their seed alone.
 
