@@ -168,7 +168,7 @@ def _section(name: str, experiment: Experiment, found: Sequence[Group], tables: 
     )
     if experiment.references:
         others = " and ".join(experiment.references)
-        lines[-1] += f" Runs as tuned are those of {others}, up to these steps."
+        lines[-1] += f" Beside them stand the tuned runs of {others}, up to these steps."
     planned = dict.fromkeys((run.plan.algo, run.variant) for run in runs_of(name))
     absent = [
         f"{algo} ({variant})" if variant != AS_TUNED else algo
@@ -277,14 +277,13 @@ def _theory(found: dict[str, list[Group]], tables: Path) -> list[str]:
 
 
 def _with_bound(found: dict[str, list[Group]]) -> list[Group]:
-    """The groups of the algorithms' comparisons whose runs estimate the bound."""
-    return [
-        group
-        for name, own in found.items()
-        if not EXPERIMENTS[name].references
-        for group in own
-        if group.variant == AS_TUNED and len(group.figure("bound_gap"))
-    ]
+    """The groups as tuned whose runs estimate the bound, of each task's and algorithm's the
+    first: an experiment's references come before what refers to them."""
+    known: dict[tuple[str, str], Group] = {}
+    for group in itertools.chain.from_iterable(found.values()):
+        if group.variant == AS_TUNED and len(group.figure("bound_gap")):
+            known.setdefault((group.env, group.algo), group)
+    return list(known.values())
 
 
 def _path(group: Group, column: str) -> str:

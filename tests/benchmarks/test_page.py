@@ -54,7 +54,7 @@ def test_an_experiments_reference_is_shown_beside_it_up_to_its_steps(
     assert [group.returns.tolist() for group in found] == [[-150], [-500], [-300]]
     assert all(group.finished for group in found)
     text = page.text(tmp_path)
-    assert "Runs as tuned are those of small, up to these steps." in text
+    assert "Beside them stand the tuned runs of small, up to these steps." in text
     assert text.count("| Pendulum-v1 | mnm |") == 1  # the theory's table has it once
     page.draw(found, tmp_path / "parts.png")
     content["bound_estimate"] = -1e30  # nothing is drawn so far off, and yet a figure
