@@ -16,7 +16,7 @@ from mnm.bound_estimate import BoundSamples, bound_samples
 from mnm.classifier import judge
 from mnm.model_fit import FitReport, ModelFitter
 from mnm.policy import load_numpy_weights
-from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer
+from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer, allocate
 from mnm.rewards import RewardTransform
 from mnm.rollouts import RolloutRequest, answer_rollout_request
 from mnm.settings import Settings
@@ -59,17 +59,14 @@ class Agent:
             torch.manual_seed(seed)
             self.networks = build_networks(spaces, settings, termination).to(self.device)
         self.rewards = RewardTransform(settings)
-        self.replay = ReplayBuffer(
-            settings.replay_capacity, spaces.observation_dim, spaces.action_dim, self.device
-        )
+        room = (spaces.observation_dim, spaces.action_dim, self.device)
+        self.replay = allocate(settings.replay_capacity, *room, "replay_capacity")
         self.synthetic: ReplayBuffer | None = None
         self.fitter: ModelFitter | None = None
         if self.networks.dynamics is not None:
-            longest = max(settings.rollout_schedule[2:])
-            capacity = settings.rollouts_per_step * settings.synthetic_retention * longest
-            self.synthetic = ReplayBuffer(
-                capacity, spaces.observation_dim, spaces.action_dim, self.device
-            )
+            capacity = self._synthetic_rows(max(settings.rollout_schedule[2:]))
+            of = "rollouts_per_step, synthetic_retention or the lengths of rollout_schedule"
+            self.synthetic = allocate(capacity, *room, of)
             self.fitter = ModelFitter(self.networks.dynamics, settings)
         self.joint_update = JointUpdate(
             self.networks, settings, self.rewards, self.replay, self.synthetic, self.generator
@@ -102,14 +99,14 @@ class Agent:
         if len(transitions) == 0:
             return
         check_finite(transitions, self.env_steps)
-        if self.settings.has_classifier:
+        if self.settings.reads_log_rewards:
             self.rewards.check(transitions.rewards, transitions.terminateds, self.env_steps)
         self._keep(transitions)
         self.env_steps += len(transitions)
 
     def check_offline(self, transitions: Transitions, first_row: int = 0) -> None:
         """Raises the ValueError that `ingest_offline` would; `first_row` numbers row 0 in it."""
-        if self.settings.has_classifier and len(transitions):
+        if self.settings.reads_log_rewards and len(transitions):
             self.rewards.check(transitions.rewards, transitions.terminateds, first_row, "row")
 
     def ingest_offline(self, transitions: Transitions) -> None:
@@ -193,6 +190,18 @@ class Agent:
         assert self.synthetic is not None
         self.synthetic.append(transitions)
         self.synthetic_transitions += len(transitions)
+        self._limit_synthetic()
+
+    def _limit_synthetic(self) -> None:
+        """Has rows of the last `synthetic_retention` steps drawn alone: the pool holds as many of
+        the longest rollouts, so more of shorter ones (MBPO's has the present length's size)."""
+        if self.synthetic is not None:
+            length = self.settings.rollout_length(self.env_steps)
+            self.synthetic.newest = self._synthetic_rows(length)
+
+    def _synthetic_rows(self, length: int) -> int:
+        """Rows of rollouts of a length that the retention covers."""
+        return self.settings.rollouts_per_step * self.settings.synthetic_retention * length
 
     def update_if_due(self, should_stop: Callable[[], bool] | None = None) -> dict[str, float]:
         """Makes the joint updates that the updates-to-data ratio allows by now, in one call.
@@ -202,7 +211,7 @@ class Agent:
                 as if there had been one.
         """
         due = self._updates_allowed() - self.updates
-        if due <= 0 or len(self.replay) == 0:
+        if due <= 0 or not self.has_holdout:  # nothing is fitted or scaled yet
             return {}
         made = self.joint_update.make(due, should_stop)
         self.updates += made
@@ -342,6 +351,7 @@ class Agent:
         allowed_now = self.settings.updates_due(self.env_steps)
         self._updates_before = counters["updates_allowed"] - allowed_now
         self.synthetic_transitions = counters["synthetic_transitions"]
+        self._limit_synthetic()
         self._next_fit = counters["next_fit"]
         self._next_rollout = counters["next_rollout"]
         self._critics_biased = counters["critics_biased"]

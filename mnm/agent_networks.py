@@ -26,11 +26,24 @@ class TaskSpaces:
         observation_dim: width of the flat observation.
         action_low: float32 [act] smallest actions.
         action_high: float32 [act] largest actions.
+
+    Raises:
+        ValueError: an action has no range that is finite and not empty.
     """
 
     observation_dim: int
     action_low: np.ndarray
     action_high: np.ndarray
+
+    def __post_init__(self) -> None:
+        finite = np.isfinite(self.action_low) & np.isfinite(self.action_high)
+        valid = finite & (self.action_low < self.action_high)
+        if not valid.all():
+            number = int(valid.argmin())
+            raise ValueError(
+                f"Action {number} goes from {self.action_low[number]:g} to "
+                f"{self.action_high[number]:g}: give it finite bounds, the lower one first."
+            )
 
     @property
     def action_dim(self) -> int:

@@ -41,6 +41,7 @@ class ReplayBuffer:
     Attributes:
         total: running number that the next row gets.
         size: rows held: those numbered `total - size` to `total - 1`.
+        newest: rows, the last ones, that `sample` draws from; all of them unless set.
 
     Args:
         capacity: rows kept.
@@ -52,7 +53,7 @@ class ReplayBuffer:
     def __init__(
         self, capacity: int, observation_dim: int, action_dim: int, device: torch.device | str
     ) -> None:
-        self.capacity = capacity
+        self.capacity = self.newest = capacity
         self.observation_dim = observation_dim
         self.action_dim = action_dim
         self.device = torch.device(device)
@@ -95,8 +96,11 @@ class ReplayBuffer:
         self.size = min(self.size + count, self.capacity)
 
     def sample(self, count: int, generator: torch.Generator) -> Batch:
-        """`count` rows drawn uniformly with replacement from all rows."""
-        return self._gather(self._draw(self.size, (count,), generator))
+        """`count` rows drawn uniformly with replacement from the `newest`."""
+        if self.size <= self.newest:
+            return self._gather(self._draw(self.size, (count,), generator))
+        ages = self._draw(self.newest, (count,), generator)
+        return self._gather((self.total - 1 - ages) % self.capacity)
 
     def sample_training(self, count: int, generator: torch.Generator) -> Batch:
         """`count` rows drawn from those that are not held out."""
@@ -189,3 +193,24 @@ class ReplayBuffer:
             next_observations,
             terminateds.squeeze(-1),
         )
+
+
+def allocate(
+    capacity: int,
+    observation_dim: int,
+    action_dim: int,
+    device: torch.device,
+    settings: str,
+) -> ReplayBuffer:
+    """A buffer whose capacity follows from the named settings.
+
+    Raises:
+        ValueError: there is not so much memory.
+    """
+    try:
+        return ReplayBuffer(capacity, observation_dim, action_dim, device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{capacity:,} transitions are more than the memory of {device} holds: make "
+            f"{settings} smaller."
+        ) from error

@@ -45,7 +45,8 @@ def branched_rollout(
     """Imagines short trajectories from real states (MBPO: Janner et al. 2019, algorithm 2).
 
     Each step draws every row's next state from a random member of the ensemble; a row whose task
-    has ended is dropped.
+    has ended is dropped, and so is, with the step itself, one that a diverging model sends to
+    infinity.
 
     Args:
         policy: acts, with exploration noise.
@@ -83,6 +84,10 @@ def _rollout_parts(
     for step in range(length):
         actions = policy.explore(observations, generator)
         next_observations, rewards = dynamics.sample(observations, actions, generator, members)
+        finite = next_observations.isfinite().all(-1) & rewards.isfinite()
+        if not finite.all():
+            observations, actions, rows = observations[finite], actions[finite], rows[finite]
+            next_observations, rewards = next_observations[finite], rewards[finite]
         ended = dynamics.termination(observations, actions, next_observations) > 0.5
         terminateds = ended.cpu().numpy()
         parts.append(

@@ -68,7 +68,7 @@ class Settings:
     rollout_schedule: tuple[int, int, int, int] = (20_000, 150_000, 1, 1)  # from, to step; lengths
     rollouts_per_step: int = 400  # branched rollouts started per real step
     rollout_interval: int = 250  # steps between two batches of rollouts
-    synthetic_retention: int = 1000  # steps for which imagined transitions are kept
+    synthetic_retention: int = 1000  # steps for which imagined transitions are drawn from
     real_ratio: float = 0.05  # share of real rows in the batches of critics and policy
 
     # Transition classifier
@@ -87,7 +87,7 @@ class Settings:
     log_ratio_target: float = -0.1  # nats per step; mean clipped logit that "auto" holds
     classifier_reward_weight_lr: float = 3e-4  # of the dual update of "auto"
 
-    # mnm: the joint objective on transformed rewards
+    # mnm: the joint objective on transformed rewards, which the bound's estimate of mnm-approx reads
     reward_transform: RewardTransformName = "exp"  # shift: r + reward_shift; exp: exp(beta r)
     reward_shift: float = 0.0  # c of "shift"; r + c must stay positive
     reward_beta: float = 2.0  # beta of "exp"; (1 - gamma) beta scales the reward signal
@@ -149,6 +149,11 @@ class Settings:
     def has_classifier(self) -> bool:
         """Whether the algorithm learns a transition classifier (mnm and mnm-approx)."""
         return self.algo in ("mnm", "mnm-approx")
+
+    @property
+    def reads_log_rewards(self) -> bool:
+        """Whether rewards are transformed: by mnm, and by mnm-approx for its bound's estimate."""
+        return self.algo == "mnm" or (self.has_classifier and self.bound_horizon > 0)
 
     @property
     def has_stopping(self) -> bool:
@@ -287,7 +292,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "log_ratio_weight": _NOT_NEGATIVE,
     "model_value_weight": _NOT_NEGATIVE,
     "likelihood_weight": _NOT_NEGATIVE,
-    "stop_probability_min": (1e-8, 0.5, "a probability above 0 and at most 0.5"),
+    "stop_probability_min": (1e-8, 0.25, "a probability above 0 and at most 0.25"),
     "stop_lr": _POSITIVE,
     "model_lr": _POSITIVE,
     "model_grad_clip": _POSITIVE,

@@ -73,7 +73,7 @@ COLUMNS = tuple(field.name for field in fields(Transitions))
 
 
 def check_finite(transitions: Transitions, first_step: int) -> None:
-    """Refuses NaN and infinity in real transitions.
+    """Refuses NaN and infinity in real transitions, by the first row that has one.
 
     Args:
         transitions: from the environment.
@@ -82,13 +82,29 @@ def check_finite(transitions: Transitions, first_step: int) -> None:
     Raises:
         ValueError: names the column, the real step, the episode and the step in it.
     """
-    for name in ("observations", "actions", "rewards", "next_observations"):
-        column = getattr(transitions, name)
-        if not np.isfinite(column).all():
-            finite = np.isfinite(column).reshape(len(column), -1).all(1)
-            row = int(finite.argmin())
-            raise ValueError(
-                f"The environment gave a value that is not finite in {name} at real step "
-                f"{first_step + row} (step {transitions.steps[row]} of episode "
-                f"{transitions.episode_ids[row]}): mend the environment; the last checkpoint stays."
-            )
+    # A row's observation is there before the policy acts on it, the rest comes of the action.
+    names = ("observations", "actions", "rewards", "next_observations")
+    finite = np.stack(
+        [
+            np.isfinite(getattr(transitions, name)).reshape(len(transitions), -1).all(1)
+            for name in names
+        ],
+        axis=1,
+    )
+    if finite.all():
+        return
+    row = int(finite.all(1).argmin())
+    name = names[int(finite[row].argmin())]
+    place = (
+        f"at real step {first_step + row} (step {transitions.steps[row]} of episode "
+        f"{transitions.episode_ids[row]})"
+    )
+    if name == "actions":
+        raise ValueError(
+            f"The policy gave an action that is not finite {place}: training has diverged; restore "
+            "the last checkpoint with smaller learning rates."
+        )
+    raise ValueError(
+        f"The environment gave a value that is not finite in {name} {place}: mend the "
+        "environment; the last checkpoint stays."
+    )

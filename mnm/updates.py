@@ -18,6 +18,8 @@ from mnm.settings import Settings
 
 ASK_EVERY = 16  # updates: a fraction of a second
 # The model's is there at every update, for its clipping.
+CLASSIFIER_REWARD_WEIGHT_RANGE = (1e-4, 100.0)  # of "auto", which a logit off its target would
+# else drive on without end
 NORMS_NOTED = ("critics", "policy", "classifier", "stopping")
 
 
@@ -171,7 +173,10 @@ class JointUpdate:
         entropy = -log_probability.detach().mean()
         # Of the loss log_alpha * (entropy - target), which is linear.
         self._apply("alpha", [entropy - self.target_entropy])
-        torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.settings.tau)
+        with torch.no_grad():  # else every target would keep the graph of all updates before
+            torch._foreach_lerp_(
+                self._target_parameters, self._critic_parameters, self.settings.tau
+            )
         self._means.add(
             critic_loss=critic_loss,
             q_value=values.mean(),
@@ -182,12 +187,18 @@ class JointUpdate:
 
     @torch.no_grad()
     def _next_value(self, next_observations: Tensor) -> Tensor:
-        """Soft value [N] of the target critics: SAC, Haarnoja et al. 2018, equation 3."""
+        """Soft value [N] of the target critics: SAC, Haarnoja et al. 2018, equation 3.
+
+        Under learned stopping without the entropy: a head that hardly stops would collect its
+        bonus for ever, instead of the reward.
+        """
         networks = self.networks
         actions, log_probability = networks.policy.sample(
             next_observations, self._noise(len(next_observations))
         )
         value = networks.target_critics.smaller(next_observations, actions)
+        if networks.stopping is not None:
+            return value
         return value - networks.log_alpha.exp() * log_probability
 
     @torch.no_grad()
@@ -197,10 +208,11 @@ class JointUpdate:
         return rewards + self.settings.gamma * following
 
     def _largest_value(self) -> Tensor:
-        """What no value of `mnm` exceeds: that of the largest real reward paid for ever, and of the
-        temperature's bonus for the widest policy, which is uniform."""
+        """What no value of `mnm` exceeds: that of the largest real reward paid for ever, and, where
+        values are soft, of the temperature's bonus for the widest policy, which is uniform."""
         gamma = self.settings.gamma
-        bonus = self.action_dim * math.log(2) * gamma / (1 - gamma)
+        soft = self.networks.stopping is None
+        bonus = self.action_dim * math.log(2) * gamma / (1 - gamma) if soft else 0.0
         return self.rewards.largest_value + bonus * self.networks.log_alpha.detach().exp()
 
     def _bound_target(self, batch: Batch, number_real: int) -> Tensor:
@@ -208,9 +220,9 @@ class JointUpdate:
 
         "fixed": (1-gamma) log r' + w logit C(s,a,s') - (1-gamma) log(1-gamma) + gamma V(s'), the
         paper's bound with fixed discount as a reward. "learned-stopping": see `StoppingHead`. A
-        terminal s' is worth log(terminal_reward / (1-gamma)) in both; the entropy of SAC is in V
-        only. No target is above `_largest_value`: critics that are optimistic outside the data
-        would have the model lead there, and each would drive the other on without end.
+        terminal s' is worth log(terminal_reward / (1-gamma)) in both. No target is above
+        `_largest_value`: critics that are optimistic outside the data would have the model lead
+        there, and each would drive the other on without end.
         """
         settings, dynamics, classifier = self.settings, self._dynamics(), self._classifier()
         observations, actions = batch.observations, batch.actions
@@ -326,8 +338,11 @@ class JointUpdate:
 
     def _update_classifier_reward_weight(self, logit: Tensor) -> None:
         """Dual update: the weight grows while the mean clipped logit is below its target."""
+        log_weight = self.networks.log_classifier_reward_weight
         excess = logit.mean() - self.settings.log_ratio_target
-        self._step("classifier_reward_weight", self.networks.log_classifier_reward_weight * excess)
+        self._step("classifier_reward_weight", log_weight * excess)
+        with torch.no_grad():
+            log_weight.clamp_(*map(math.log, CLASSIFIER_REWARD_WEIGHT_RANGE))
 
     def _classifier_reward_weight(self) -> Tensor:
         weight = self.settings.classifier_reward_weight

@@ -210,7 +210,7 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
                 model rollouts grows linearly between two real steps.
             rollouts_per_step: Branched rollouts started per real step.
             rollout_interval: Real steps between two batches of rollouts.
-            synthetic_retention: Real steps for which imagined transitions are kept.
+            synthetic_retention: Real steps for which imagined transitions are drawn.
             real_ratio: Share of real rows in the batches of critics and policy.
             classifier_pairs: (s, a) of the classifier's imagined half: "matched", those of the real
                 half; "pool", the rollout pool's.
@@ -223,11 +223,12 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
             classifier_gradient_penalty: Weight of the squared gradient of the logit on real rows.
             logit_clip: Bound on the magnitude of a logit where it enters a reward.
             classifier_reward_weight: mnm-approx: lambda in r + lambda clip(logit); "auto":
-                learned so that the mean clipped logit stays at `log_ratio_target`.
+                learned so that the mean clipped logit stays at `log_ratio_target`, within 0.0001
+                and 100.
             log_ratio_target: mnm-approx: what "auto" holds the mean clipped logit at, in nats.
             classifier_reward_weight_lr: mnm-approx: learning rate of "auto".
-            reward_transform: mnm: "exp", exp(beta r), any reward; or "shift", r + c, which must
-                stay positive.
+            reward_transform: mnm, and mnm-approx for `bound/*`, as the next three: "exp", exp(beta
+                r), any reward; or "shift", r + c, which must stay positive.
             reward_shift: mnm: c of "shift".
             reward_beta: mnm: beta of "exp"; (1 - gamma) beta is the scale of the reward signal.
             terminal_reward: mnm: transformed reward a terminated episode is paid for ever; None:
@@ -237,7 +238,7 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
                 where "exp" is used and rewards are rare.
             bound: mnm: "fixed" discount or "learned-stopping", by a head that is trained with it.
             stop_probability_min: mnm: least stop probability of the head, and least distance from
-                1.
+                1; at most 0.25.
             stop_lr: mnm: learning rate of the stopping head.
             log_ratio_weight: mnm: weight w of the logit in the reward and in the model's
                 objective; 1 is the paper's bound.

@@ -64,6 +64,11 @@ def check_spaces(observations: gym.Space, actions: gym.Space, name: str) -> None
             f"{name} has an unbounded action space ({actions}): wrap it in "
             "gymnasium.wrappers.RescaleAction or give it finite bounds."
         )
+    if not (actions.low < actions.high).all():
+        raise ValueError(
+            f"{name} has an action without a range ({actions}): give every action a lower bound "
+            "below its upper one, or leave it out."
+        )
     if not isinstance(observations, gym.spaces.Box) or len(observations.shape) != 1:
         raise ValueError(
             f"{name} has the observation space {observations}, which is not supported: MnM needs "

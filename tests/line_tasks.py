@@ -114,6 +114,16 @@ class Unbounded(Line):
         self.action_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
 
 
+class Stuck(Line):
+    """Of two actions one that has no range: refused."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.action_space = spaces.Box(
+            np.array([-1, 0.5], np.float32), np.array([1, 0.5], np.float32)
+        )
+
+
 class Image(Line):
     """Pictures for observations: refused."""
 
@@ -211,6 +221,7 @@ for task in (
     Plane,
     Discrete,
     Unbounded,
+    Stuck,
     Image,
     Named,
     BrokenAfterAWhile,

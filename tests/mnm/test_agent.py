@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mnm import Agent
-from mnm.replay import Batch
+from mnm import Agent, TaskSpaces
+from mnm.replay import HOLDOUT_PERIOD, Batch
 from mnm.settings import ALGORITHMS, INITIAL_CRITIC_VALUES
 from mnm.transitions import check_finite
 from mnm.updates import ASK_EVERY
@@ -91,6 +92,8 @@ def test_updates_keep_the_ratio_whatever_the_chunks(
         agent.ingest(random_transitions(chunk, first=agent.env_steps))
         agent.learn()
         allowed = math.floor(ratio * max(0, agent.env_steps - random_steps))
+        if agent.env_steps < HOLDOUT_PERIOD:
+            allowed = 0  # nothing is fitted yet: they stay due
         assert sum(made) == agent.updates == allowed
     assert agent.env_steps == sum(chunks)
     assert all(count > 0 for count in made)
@@ -173,6 +176,54 @@ def test_rollouts_start_at_real_states_and_are_counted() -> None:
     starts = {tuple(row) for row in rows.observations[rows.steps == 0].tolist()}
     assert starts <= real
     assert agent.synthetic.capacity == 3 * 30 * 2
+
+
+def test_no_imagined_row_is_older_than_the_retention_while_rollouts_grow() -> None:
+    """Rollouts of one step, then of five: the pool, made for these, keeps rows of 150 steps."""
+    agent = small_agent("mbpo", rollout_schedule=(200, 201, 1, 5))
+    train(agent, 0, 190)
+    pool = agent.synthetic
+    assert pool is not None
+    assert pool.size > pool.newest == 3 * 30
+    restored = small_agent("mbpo", rollout_schedule=(200, 201, 1, 5))
+    restored.load_state_dict(agent.state_dict())
+    assert restored.synthetic is not None
+    assert restored.synthetic.newest == 3 * 30
+    train(agent, 190, 230)
+    assert pool.newest == pool.capacity == 3 * 30 * 5
+
+
+@pytest.mark.parametrize("algo", ["sac", "mnm"])
+def test_nothing_is_learned_before_the_first_fit(algo: str) -> None:
+    agent = small_agent(algo, num_random_steps=0, normalise_observations=True)
+    for step in range(10):
+        assert agent.updates == 0
+        train(agent, step, step + 1, chunk=1)
+    assert agent.updates == 10, "updates of the steps before stay due"
+
+
+def test_buffers_that_do_not_fit_the_memory_name_their_settings() -> None:
+    with pytest.raises(ValueError, match=r"rollouts_per_step, synthetic_retention .* smaller"):
+        small_agent("mbpo", synthetic_retention=10**12)
+    with pytest.raises(ValueError, match=r"replay_capacity smaller"):
+        small_agent("sac", replay_capacity=10**13)
+
+
+@pytest.mark.parametrize(("horizon", "refused"), [(200, True), (0, False)])
+def test_rewards_without_a_logarithm_end_mnm_approx_for_its_bound_alone(
+    horizon: int, refused: bool
+) -> None:
+    agent = small_agent("mnm-approx", reward_transform="shift", bound_horizon=horizon)
+    rows = random_transitions(3)
+    rows.rewards[1] = -1.0
+    with pytest.raises(ValueError, match="not positive") if refused else nullcontext():
+        agent.ingest(rows)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (-math.inf, 1.0), (2.0, 1.0)])
+def test_an_action_needs_a_range(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match=rf"Action 1 goes from {low:g} to {high:g}"):
+        TaskSpaces(2, np.array([-1, low], np.float32), np.array([1, high], np.float32))
 
 
 def test_sac_has_no_model() -> None:
@@ -282,7 +333,7 @@ def test_deterministic_actions_draw_no_random_number() -> None:
 # Refused transitions
 
 
-@pytest.mark.parametrize("name", ["observations", "actions", "rewards", "next_observations"])
+@pytest.mark.parametrize("name", ["observations", "rewards", "next_observations"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("algo", ["sac", "mnm"])
 def test_value_that_is_not_finite_is_refused(name: str, value: float, algo: str) -> None:
@@ -297,6 +348,15 @@ def test_value_that_is_not_finite_is_refused(name: str, value: float, algo: str)
         agent.ingest(rows)
     assert agent.env_steps == len(agent.replay) == 12
     assert agent.rewards.smallest == before
+
+
+def test_a_policy_that_diverged_is_told_from_an_environment_that_is_broken() -> None:
+    rows = random_transitions(5)
+    rows.actions[1] = math.nan
+    rows.next_observations[1:] = math.nan  # as the environment answers such an action
+    rows.observations[2:] = math.nan
+    with pytest.raises(ValueError, match=r"policy gave .* real step 41 .*: training has diverged"):
+        check_finite(rows, 40)
 
 
 def test_finite_values_pass_the_check() -> None:

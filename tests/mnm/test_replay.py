@@ -85,6 +85,15 @@ def test_sampling_is_uniform_and_repeats_with_its_seed() -> None:
     assert torch.equal(drawn, again)
 
 
+def test_of_a_ring_the_newest_rows_alone_can_be_drawn() -> None:
+    buffer = filled(50, 73)
+    buffer.newest = 30  # numbers 43 to 72, which lie on both sides of the ring's end
+    drawn = buffer.sample(2000, torch.Generator().manual_seed(0)).rewards
+    numbers, counts = drawn.unique(return_counts=True)
+    assert numbers.tolist() == list(range(43, 73))
+    assert 35 < counts.min() < counts.max() < 105
+
+
 def test_training_slots_are_uniform() -> None:
     buffer = filled(25, 25)
     slots = buffer.training_slots((3, 7000), torch.Generator().manual_seed(4))

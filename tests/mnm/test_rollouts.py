@@ -96,6 +96,16 @@ def test_rollout_stops_when_every_branch_has_ended() -> None:
     assert not rows.truncateds.any()
 
 
+def test_branches_that_a_diverging_model_sends_to_infinity_are_dropped() -> None:
+    policy, dynamics = networks(never_terminates)
+    starts = torch.randn(7, 2)
+    starts[3] = torch.inf
+    rows = imagine(policy, dynamics, starts, 2)
+    assert sorted(rows.episode_ids) == sorted(2 * [0, 1, 2, 4, 5, 6])
+    assert np.isfinite(rows.next_observations).all()
+    assert len(imagine(policy, dynamics, starts[3:4], 2)) == 0
+
+
 def test_learned_termination_ends_a_branch_above_one_half() -> None:
     policy, dynamics = networks(None)
     rows = imagine(policy, dynamics, torch.randn(50, 2), 1)

@@ -70,7 +70,7 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "reward_beta": NOT_POSITIVE,
     "terminal_reward": [0, -1.0, NAN, "auto", True],
     "bound": ["learned", None],
-    "stop_probability_min": [0.0, -0.1, 0.6, NAN, "1", None],
+    "stop_probability_min": [0.0, -0.1, 0.26, NAN, "1", None],
     "stop_lr": NOT_POSITIVE,
     "bound_horizon": [-1, 0.5, NAN, INFINITY, "200", None],
     "bound_rollouts": NOT_A_COUNT,

@@ -190,6 +190,25 @@ def test_automatic_target_entropy_is_minus_the_action_width() -> None:
     assert small_agent("sac", target_entropy=-0.25).joint_update.target_entropy == -0.25
 
 
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_targets_keep_no_graph_of_earlier_updates(algo: str) -> None:
+    agent = ready_agent(algo)
+    agent.joint_update.run(2)
+    targets = list(agent.networks.target_critics.parameters())
+    assert targets
+    assert not any(target.requires_grad for target in targets)
+
+
+@pytest.mark.parametrize(("mean_logit", "limit"), [(-1.0, 100.0), (0.5, 1e-4)])
+def test_dual_weight_stays_within_its_range(mean_logit: float, limit: float) -> None:
+    agent = small_agent(
+        "mnm-approx", classifier_reward_weight="auto", classifier_reward_weight_lr=1.0
+    )
+    for _ in range(30):
+        agent.joint_update._update_classifier_reward_weight(torch.full((8,), mean_logit))
+    assert float(agent.joint_update._classifier_reward_weight()) == pytest.approx(limit)
+
+
 @pytest.mark.parametrize(("mean_logit", "rises"), [(-1.0, True), (0.5, False)])
 def test_dual_weight_grows_while_the_ratio_is_below_its_target(
     mean_logit: float, rises: bool

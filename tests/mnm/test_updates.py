@@ -48,9 +48,12 @@ def smaller_value(critics: TwinCritics, observations: Tensor, actions: Tensor) -
     return torch.minimum(first, second)
 
 
-def soft_value(networks: Networks, observations: Tensor, noise: Tensor) -> Tensor:
+def next_value(networks: Networks, observations: Tensor, noise: Tensor) -> Tensor:
+    """Of the target critics; soft, but under learned stopping."""
     actions, log_probability = draw_actions(networks.policy, observations, noise)
     value = smaller_value(networks.target_critics, observations, actions)
+    if networks.stopping is not None:
+        return value
     return value - networks.log_alpha.exp() * log_probability
 
 
@@ -98,7 +101,7 @@ def test_sac_update_is_that_of_the_paper() -> None:
     assert 0 < float(batch.terminateds.sum()) < 16
     with torch.no_grad():
         noise = torch.randn(16, 1, generator=draws)
-        following = soft_value(before, batch.next_observations, noise)
+        following = next_value(before, batch.next_observations, noise)
         target = batch.rewards + 0.9 * (1 - batch.terminateds) * following
     noise = torch.randn(16, 1, generator=draws)
     assert_actor_critic_gradients(before, agent.networks, batch, target, noise, -1.0)
@@ -146,7 +149,7 @@ def test_model_based_updates_learn_from_a_mixed_batch(algo: str) -> None:
         rewards[4:] += weight * logit.detach().clip(-clip, clip)
     with torch.no_grad():
         noise = torch.randn(16, 1, generator=draws)
-        following = soft_value(before, batch.next_observations, noise)
+        following = next_value(before, batch.next_observations, noise)
         target = rewards + 0.9 * (1 - batch.terminateds) * following
     noise = torch.randn(16, 1, generator=draws)
     assert_actor_critic_gradients(before, after, batch, target, noise, -1.0)
@@ -266,8 +269,8 @@ def test_joint_update_is_the_full_objective(
         assert bool((logit.abs() > 0.05).any())
         logit = logit.clip(-0.05, 0.05)
         ended = after.dynamics.termination(*columns, imagined)
-        next_value = soft_value(before, imagined, torch.randn(18, 1, generator=draws))
-        following = (1 - ended) * next_value + ended * terminal_value
+        value = next_value(before, imagined, torch.randn(18, 1, generator=draws))
+        following = (1 - ended) * value + ended * terminal_value
     if before.stopping is None:
         target = (1 - gamma) * (log_reward - math.log(1 - gamma))
         target = target + weight * logit + gamma * following
@@ -332,7 +335,8 @@ def test_no_value_is_above_that_of_the_largest_reward_for_ever(
     agent = ready_agent("mnm", gamma=0.9, reward_beta=2.0, initial_alpha=0.5, bound=bound)
     networks, update = agent.networks, agent.joint_update
     largest = float(agent.replay.all_rows().rewards.max())
-    ceiling = 2.0 * largest + math.log(10) + 0.5 * math.log(2) * 0.9 / 0.1
+    bonus = 0.5 * math.log(2) * 0.9 / 0.1 if bound == "fixed" else 0.0
+    ceiling = 2.0 * largest + math.log(10) + bonus
     batch, number_real = update._mixed_batch()
     assert update._bound_target(batch, number_real).max() < ceiling
     networks.critics.set_output_bias(1e6)
@@ -359,3 +363,25 @@ def test_bound_of_a_constant_reward_is_a_fixed_point_of_its_target() -> None:
     batch = agent.replay.sample(20, agent.generator)
     target = agent.joint_update._bound_target(batch, 20)
     torch.testing.assert_close(target, torch.full((20,), math.log(10)), atol=1e-5, rtol=0)
+
+
+def test_learned_stopping_collects_no_bonus_of_the_temperature() -> None:
+    """A wide policy at a high temperature: values and stop probabilities are those of the reward
+    alone, log 10 and 1 - gamma for r = 1 everywhere and gamma = 0.9."""
+    agent = small_agent(
+        "mnm", gamma=0.9, log_ratio_weight=0.0, bound="learned-stopping", stop_lr=0.01, tau=1.0
+    )
+    rows = random_transitions(40)
+    rows.rewards[:] = 0.0  # exp(beta 0) = 1
+    agent.ingest(rows)
+    networks = agent.networks
+    with torch.no_grad():
+        networks.log_alpha.fill_(math.log(5.0))
+        for critics in (networks.critics, networks.target_critics):
+            critics.networks.weights[-1].zero_()
+            critics.set_output_bias(math.log(10))
+    batch = agent.replay.sample(20, agent.generator)
+    for _ in range(50):
+        target = agent.joint_update._bound_target(batch, 20)
+    torch.testing.assert_close(target, torch.full((20,), math.log(10)), atol=1e-4, rtol=0)
+    assert agent.joint_update.read_statistics()["stop_probability"] == pytest.approx(0.1, abs=1e-3)

@@ -380,6 +380,17 @@ def test_tuned_files_hold_valid_settings(env: str, algo: Any) -> None:
         assert (list(found) if isinstance(found, tuple) else found) == value
 
 
+@pytest.mark.parametrize("env", TUNED)
+def test_imagined_transitions_of_tuned_tasks_fit_an_ordinary_memory(env: str) -> None:
+    made = gym.make(env)
+    width = 2 * made.observation_space.shape[0] + made.action_space.shape[0] + 3
+    made.close()
+    for algo in ALGORITHMS:
+        settings = tuned_config(env, algo).settings()
+        rows = settings.rollouts_per_step * settings.synthetic_retention
+        assert 4 * width * rows * max(settings.rollout_schedule[2:]) < 8e9, algo
+
+
 def test_the_main_job_has_a_tuned_file() -> None:
     assert "InvertedPendulum-v5" in TUNED
 

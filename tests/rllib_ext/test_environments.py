@@ -41,6 +41,7 @@ def context_of(config: MnMConfig) -> EnvContext:
     [
         ("Discrete-v0", "has a discrete action space .*, which is not supported"),
         ("Unbounded-v0", "has an unbounded action space .*RescaleAction or give it finite bounds"),
+        ("Stuck-v0", "has an action without a range .*: give every action a lower bound below"),
         ("Image-v0", "has the observation space .*, which is not supported: MnM needs vectors"),
     ],
 )
