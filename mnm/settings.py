@@ -87,7 +87,7 @@ class Settings:
     log_ratio_target: float = -0.1  # nats per step; mean clipped logit that "auto" holds
     classifier_reward_weight_lr: float = 3e-4  # of the dual update of "auto"
 
-    # mnm: the joint objective on transformed rewards, which the bound's estimate of mnm-approx reads
+    # mnm: the joint objective on transformed rewards, which mnm-approx reads for its bound alone
     reward_transform: RewardTransformName = "exp"  # shift: r + reward_shift; exp: exp(beta r)
     reward_shift: float = 0.0  # c of "shift"; r + c must stay positive
     reward_beta: float = 2.0  # beta of "exp"; (1 - gamma) beta scales the reward signal
