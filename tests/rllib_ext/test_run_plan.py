@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from ray.air._internal.json import SafeFallbackEncoder
+from typer.testing import CliRunner
 
 from distributed.storage import Location
 from rllib_ext.config import MnMConfig
 from rllib_ext.errors import UserError
 from rllib_ext.run_plan import PLAN_FILE, RESUMABLE, RunPlan
+from rllib_ext.train_command import train
 from tests.rllib_ext.small_configs import LINE, TINY
 
 at = Location.of
@@ -109,6 +112,14 @@ def test_offline_data_are_looked_at_before_a_run_and_not_again() -> None:
         missing.config(at("run"))
     config = missing.config(at("run"), resumes=True)
     assert config.offline_paths == [str(Path("no/such/data").absolute())]
+
+
+def test_a_run_is_resumed_without_its_offline_data(tmp_path: Path) -> None:
+    plan(offline_data=["no/such/data"]).save(at(tmp_path))
+    app = typer.Typer()
+    app.command()(train)
+    result = CliRunner().invoke(app, ["--resume", str(tmp_path)])
+    assert "holds no whole checkpoint to go on from" in str(result.exception)  # looked for after
 
 
 def test_what_shows_a_config_has_no_key() -> None:
