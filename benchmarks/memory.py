@@ -14,7 +14,7 @@ ENV = "InvertedPendulum-v5"
 
 
 def rows(quick: bool) -> list[Row]:
-    """Growth of resident memory: of the driver over steps, of a process that learns over updates."""
+    """Growth of resident memory: the driver's over steps, a learning process's over updates."""
     return [*_driver_rows(quick), *(_update_row(algo, quick) for algo in ALGORITHMS)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,10 +115,10 @@ class LearnerCore:
         """Makes joint updates on what the replay holds; see `mnm.offline_training`."""
         return train_offline(self.agent, updates, self.should_stop) if updates else {}
 
-    def resume_log(self, partition: str | None) -> None:
-        """Goes on with the log after a restore; `partition` is that of the checkpoint's run."""
+    def resume_log(self, state: Mapping[str, str] | str | None) -> None:
+        """Goes on with the log after a restore; `state` is that of the checkpoint's log."""
         if self.log is not None:
-            self.log.resume(partition, self.agent.env_steps)
+            self.log.resume(state, self.agent.env_steps)
 
     def flush_log(self) -> None:
         """Waits until all logged transitions are on the disk."""
@@ -131,9 +131,9 @@ class LearnerCore:
             self.log.close()
 
     @property
-    def log_partition(self) -> str | None:
-        """The partition that is logged to, once it has rows."""
-        return self.log.partition if self.log is not None else None
+    def log_partition(self) -> dict[str, str] | None:
+        """The partition that is logged to and its run, once it has rows; see `TransitionLog`."""
+        return self.log.state if self.log is not None else None
 
     def turn(
         self,

@@ -17,6 +17,7 @@ from pyarrow import fs
 
 from distributed.minari_data import MinariSource, is_minari
 from distributed.replay_files import MANIFEST_FILE
+from distributed.storage import Location, resolve, without_key
 from distributed.transition_log import Part
 from distributed.wire import VECTORS, transition_schema
 from mnm import TaskSpaces, Transitions
@@ -34,7 +35,7 @@ class Source(Protocol):
     """A file or a data set.
 
     Attributes:
-        name: for messages.
+        name: for messages, without a key that a URI may have.
         group: sources of one group count their episodes together.
         rows: number of transitions.
     """
@@ -85,7 +86,8 @@ class OfflineData:
         self._raise_problems()
         if self.rows == 0:
             skipped = f" ({' '.join(self.warnings)})" if self.warnings else ""
-            raise ValueError(f"{', '.join(paths)} holds no transitions{skipped}.")
+            shown = ", ".join(map(without_key, paths))
+            raise ValueError(f"{shown} holds no transitions{skipped}.")
 
     @property
     def rows(self) -> int:
@@ -212,11 +214,14 @@ def _find_files(path: str) -> list[_File]:
     Raises:
         ValueError: the path cannot be reached, or nothing is there.
     """
+    shown = without_key(path)  # as all names are in messages
     try:
         if "://" in path:
-            filesystem, root = fs.FileSystem.from_uri(path)
+            filesystem, root = resolve(path)
+            root = root.rstrip("/") or root
         else:
             filesystem, root = fs.LocalFileSystem(), os.path.abspath(path)
+        place = Location(filesystem, root, path)
         info = filesystem.get_file_info(root)
         if info.type == fs.FileType.Directory:
             log = filesystem.get_file_info(f"{root}/{LOG_FOLDER}")
@@ -225,9 +230,9 @@ def _find_files(path: str) -> list[_File]:
         else:
             top, found = os.path.dirname(root), [info]
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be reached: {_first_line(error)}.") from error
+        raise ValueError(f"{shown} cannot be reached: {_first_line(error)}.") from error
     if info.type == fs.FileType.NotFound:
-        raise ValueError(f"There are no offline data at {path}.")
+        raise ValueError(f"There are no offline data at {shown}.")
     # A checkpoint's replays, folder/real and folder/synthetic, are the same rows again or imagined.
     replays = {PurePosixPath(e.path).parent for e in found if e.base_name == MANIFEST_FILE}
     entries = []
@@ -240,11 +245,11 @@ def _find_files(path: str) -> list[_File]:
             entries.append(entry)
     if not entries:
         what = "no Parquet file but a checkpoint's replay: name the log" if replays else ""
-        raise ValueError(f"{path} holds {what or 'no Parquet file'}.")
+        raise ValueError(f"{shown} holds {what or 'no Parquet file'}.")
     last = {PurePosixPath(entry.path).parent: entry.path for entry in entries}
     return [
         _File(
-            path.rstrip("/") + entry.path.removeprefix(root),
+            str(place / entry.path[len(root) + 1 :] if entry.path != root else place),
             PurePosixPath(entry.path),
             entry.size,
             filesystem,

@@ -10,6 +10,42 @@ from pathlib import Path, PurePath
 
 from pyarrow import fs
 
+# What stands before a bucket's name; where a slash in a key was not written as %2F, all to the @.
+_USER = re.compile(r"(?<=://)(?:[^/?#]*|[^/?#:]*:(?!\d+(?:[/?#]|$)).*)@", re.DOTALL)
+_SECRET_IN_QUERY = re.compile(r"(?<=[?&])((?:\w*(?:secret|token|key)|sig|password)=)[^&]*")
+
+
+def without_key(name: str) -> str:
+    """A path or URI as it may be shown and stored: without a key or password that it may have."""
+    if "://" not in name:
+        return name
+    return _SECRET_IN_QUERY.sub(r"\1***", _USER.sub("", name, count=1))
+
+
+class KeyedUri(os.PathLike[str]):
+    """A URI with a key in it, for a config: Tune writes what it shows of that to plain files.
+
+    `str` and `repr` have no key, `os.fspath` is the whole URI.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def __fspath__(self) -> str:
+        return self._uri
+
+    def __str__(self) -> str:
+        return without_key(self._uri)
+
+    def __repr__(self) -> str:
+        return repr(str(self))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyedUri) and other._uri == self._uri
+
+    def __hash__(self) -> int:
+        return hash(self._uri)
+
 
 def resolve(
     path: str | PurePath, filesystem: fs.FileSystem | None = None
@@ -19,9 +55,18 @@ def resolve(
     Args:
         path: path on `filesystem`; absolute path or URI where that is None.
         filesystem: as RLlib hands it over; None: found from `path`.
+
+    Raises:
+        ValueError: pyarrow knows no filesystem of this URI.
+        OSError: it cannot be reached.
     """
     text = path if isinstance(path, str) else path.as_posix()
-    return fs.FileSystem.from_uri(text) if filesystem is None else (filesystem, text)
+    if filesystem is not None:
+        return filesystem, text
+    try:
+        return fs.FileSystem.from_uri(text)
+    except (ValueError, OSError) as error:  # its sentence has the URI, and its key
+        raise type(error)(str(error).replace(text, without_key(text))) from None
 
 
 def read_file(filesystem: fs.FileSystem, path: str) -> bytes:
@@ -74,18 +119,19 @@ class Location:
     name: str
 
     @staticmethod
-    def of(name: str | PurePath | Location) -> Location:
+    def of(name: str | os.PathLike[str] | Location) -> Location:
         """What a path or a URI names.
 
         Raises:
             ValueError: pyarrow knows no filesystem of this URI.
+            OSError: it cannot be reached.
         """
         if isinstance(name, Location):
             return name
-        text = str(name)
+        text = os.fspath(name)
         if isinstance(name, PurePath) or "://" not in text:
             return Location(fs.LocalFileSystem(), Path(text).resolve().as_posix(), text)
-        filesystem, path = fs.FileSystem.from_uri(text)
+        filesystem, path = resolve(text)
         return Location(filesystem, path.rstrip("/"), text)
 
     @property
@@ -119,7 +165,7 @@ class Location:
 
     def __str__(self) -> str:
         """The name, without a key or password that the URI may have."""
-        return re.sub(r"://[^/@]*@", "://", self.name)
+        return without_key(self.name)
 
     @property
     def _parts(self) -> tuple[str, str]:

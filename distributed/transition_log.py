@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -66,7 +67,8 @@ class TransitionLog:
     over, fsynced and renamed, so a file under its own name is whole; so is any in a bucket.
 
     A partition is begun by the first row. One that is there already belongs to another run, or to
-    a run of this name that began anew: it is left alone, and `run=NAME-2` and so on is begun.
+    a run of this name that began anew: it is left alone, and `run=NAME-2` and so on is begun. The
+    name tells no owner, as a run may itself be called NAME-2: a checkpoint has both, see `state`.
 
     Args:
         folder: path on this machine, or URI of a bucket.
@@ -128,21 +130,30 @@ class TransitionLog:
             self.flush()
         self._thread.shutdown()
 
-    def resume(self, partition: str | None, env_steps: int) -> None:
+    @property
+    def state(self) -> dict[str, str] | None:
+        """What a checkpoint keeps: the partition, and the run that owns it; None before a row."""
+        return None if self.partition is None else {"run": self.run, "partition": self.partition}
+
+    def resume(self, state: Mapping[str, str] | str | None, env_steps: int) -> None:
         """Goes on after the restore of a checkpoint.
 
         Args:
-            partition: that the checkpoint's run had logged to; None: it had not. In one of this
-                run's own the rows that came after the checkpoint are taken back; after any other
-                checkpoint a partition is begun.
+            state: of the log of the checkpoint's run; None: it had not logged. In a partition of
+                this run's own the rows that came after the checkpoint are taken back; after any
+                other checkpoint a partition is begun. Older checkpoints have the partition alone:
+                it is this run's where it has its very name.
             env_steps: of the checkpoint.
 
         Raises:
             ValueError: a part cannot be written or removed.
         """
         self.flush()
-        is_own = re.fullmatch(re.escape(self.run) + r"(-\d+)?", partition or "") is not None
-        self.partition = partition if is_own else None
+        if isinstance(state, str):
+            state = {"run": state, "partition": state}
+        self.partition = None
+        if state is not None and state["run"] == self.run:
+            self.partition = state["partition"]
         self._next_index = 0
         self.rewind(env_steps)
 

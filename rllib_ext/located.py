@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distributed.storage import Location
+from distributed.storage import Location, without_key
 from rllib_ext.errors import UserError
 from rllib_ext.ray_session import first_line
 
@@ -16,4 +16,4 @@ def located(name: str) -> Location:
     try:
         return Location.of(name)
     except (ValueError, OSError) as error:
-        raise UserError(f"{name} cannot be used: {first_line(error)}.") from error
+        raise UserError(f"{without_key(name)} cannot be used: {first_line(error)}.") from error

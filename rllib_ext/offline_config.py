@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 
 from distributed.minari_data import MINARI_PREFIX
+from distributed.storage import KeyedUri, without_key
 from distributed.transition_log import ROWS_PER_PART
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class OfflineDataConfig(AlgorithmConfig):
         Args:
             input_: Paths of transitions that go into the replay before the first step: Parquet
                 files or folders of them, as a log's, URIs of them, or `minari:ID`. They are no
-                steps of the run. The learner reads them: on a cluster, where it can.
+                steps of the run. The learner reads them: on a cluster, where it can. A key in a URI
+                is kept from what shows this config, and stands in its pickles.
             offline_updates: Joint updates on them before the first step, beside
                 `updates_to_data_ratio`.
             output: Folder, or URI of one, in which every real transition is logged as Parquet, in a
@@ -80,10 +82,11 @@ class OfflineDataConfig(AlgorithmConfig):
 
     @property
     def offline_paths(self) -> list[str]:
-        """The paths of `input_`."""
+        """The paths of `input_`, with the keys that their URIs may have."""
         if self.input_ == "sampler":
             return []
-        return [self.input_] if isinstance(self.input_, str) else list(self.input_)
+        paths = [self.input_] if isinstance(self.input_, str | KeyedUri) else self.input_
+        return [os.fspath(path) if isinstance(path, KeyedUri) else path for path in paths]
 
     def check_offline_data(self) -> None:
         """Checks what `offline_data` set, the paths' contents aside.
@@ -97,14 +100,15 @@ class OfflineDataConfig(AlgorithmConfig):
             if not followed and getattr(self, name) != getattr(plain, name):
                 _refuse_ignored(name)
         if not all(isinstance(path, str) and path for path in self.offline_paths):
+            shown = [without_key(str(path)) for path in self.offline_paths]
             raise ValueError(
-                f"input_={self.input_!r} is not valid: name files, folders, URIs or minari:ID."
+                f"input_={shown!r} is not valid: name files, folders, URIs or minari:ID."
             )
         if self.offline_updates and not self.offline_paths:
             raise ValueError(
                 "offline_updates need transitions: name them with offline_data(input_=...)."
             )
-        if self.output is not None and not isinstance(self.output, str):
+        if self.output is not None and not isinstance(self.output, str | KeyedUri):
             raise ValueError(
                 f"output={self.output!r} is not valid: name a folder, or a URI of one, that the "
                 "learner can write."
@@ -122,8 +126,10 @@ def _refuse_ignored(name: str) -> None:
     )
 
 
-def _absolute(path: str | os.PathLike[str]) -> str:
+def _absolute(path: str | os.PathLike[str]) -> str | KeyedUri:
     """Tune runs a trial in a folder of its own: relative paths are taken from here."""
     path = os.fspath(path)
+    if without_key(path) != path:  # Tune's params.json and the trackers show what is in a config
+        return KeyedUri(path)
     is_uri = "://" in path or path.startswith(MINARI_PREFIX)
     return path if is_uri or not path else os.path.abspath(path)

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from distributed.offline_data import LOG_FOLDER, OfflineData
-from distributed.storage import Location
+from distributed.storage import Location, without_key
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import probe_spaces, task_spaces
 from rllib_ext.errors import UserError
@@ -85,8 +85,11 @@ class RunPlan:
         return f"{self.algo} on {self.env}, seed {self.seed}"
 
     def save(self, folder: Location) -> None:
-        """Writes `run.json`, whole or not at all."""
-        content = json.dumps(asdict(self), indent=1) + "\n"
+        """Writes `run.json`, whole or not at all, without the keys that URIs may have.
+
+        A run that goes on needs none: its checkpoint has the offline data.
+        """
+        content = json.dumps(asdict(self._without_keys()), indent=1) + "\n"
         (folder / PLAN_FILE).write(content.encode())
 
     @staticmethod
@@ -99,7 +102,8 @@ class RunPlan:
         file = folder / PLAN_FILE
         try:
             table = json.loads(file.read())
-            return RunPlan(**{name: table[name] for name in table if name in NAMES})
+            plan = RunPlan(**{name: table[name] for name in table if name in NAMES})
+            return plan._without_keys()  # older files have them
         except FileNotFoundError as error:
             raise UserError(f"{folder} is not a run's folder: it has no {PLAN_FILE}.") from error
         except (OSError, ValueError, TypeError) as error:
@@ -111,6 +115,8 @@ class RunPlan:
         Raises:
             UserError: something was given that a run cannot change.
         """
+        if given.get("offline_data"):
+            given = {**given, "offline_data": list(map(without_key, given["offline_data"]))}
         for name, value in given.items():
             if name not in RESUMABLE and value != getattr(self, name, None):
                 raise UserError(
@@ -119,11 +125,15 @@ class RunPlan:
                 )
         return replace(self, **given)
 
-    def config(self, folder: Location) -> MnMConfig:
+    def _without_keys(self) -> RunPlan:
+        return replace(self, offline_data=list(map(without_key, self.offline_data)))
+
+    def config(self, folder: Location, resumes: bool = False) -> MnMConfig:
         """The config, checked down to the environment's spaces and the offline data's columns.
 
         Args:
             folder: of the run.
+            resumes: from a checkpoint, which has the offline data: they are not looked at.
 
         Raises:
             UserError: something in it is wrong; one sentence.
@@ -163,7 +173,7 @@ class RunPlan:
             place(config, self.placement)
             config.validate()
             spaces = probe_spaces(config)
-            if self.offline_data:
+            if self.offline_data and not resumes:
                 for warning in OfflineData(self.offline_data, task_spaces(*spaces)).warnings:
                     typer.echo(f"mnm: {warning}", err=True)
         except ValueError as error:

@@ -209,7 +209,7 @@ def train(
     if resume is not None:
         folder = located(resume)
         plan = resumed_plan(folder, given)
-        run_config = plan.config(folder)
+        run_config = plan.config(folder, resumes=True)
         if not dry_run:
             resume_from = prepare_resume(folder)
     else:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from distributed.storage import without_key
 from mnm import Settings
 from rllib_ext.run_plan import RunPlan
 from rllib_ext.train_command import train
@@ -22,7 +23,8 @@ DEFAULTS = {name: given.default for name, given in inspect.signature(train).para
 def train_command(plan: RunPlan) -> str:
     """The command line with every option that is not its default, and every untuned setting.
 
-    It makes the plan of a run from the start; how often that was resumed does not show.
+    It makes the plan of a run from the start; how often that was resumed does not show. Keys that
+    URIs may have are left out.
     """
     words = ["mnm", "train"]
     for name in [*ALWAYS, *(field.name for field in fields(plan) if field.name not in ALWAYS)]:
@@ -34,7 +36,7 @@ def train_command(plan: RunPlan) -> str:
             words.append(option)
         else:
             for each in value if isinstance(value, list) else [value]:
-                words += [option, str(each)]
+                words += [option, without_key(str(each))]
     tuned = tuned_settings(plan.env, plan.algo)
     preset = Settings.preset(plan.algo).to_dict()
     # What was tuned since the run was made would else count as well.

@@ -18,6 +18,7 @@ from tests.s3_server import S3Server
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 SECRET = "not-to-be-shown"
+PICKLE = "basic-variant-state"  # of Tune: named .json, and a pickle
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,8 @@ def test_a_run_is_made_and_resumed_and_evaluated_there(
     found = server.names("runs/line")
     assert found >= results | {"checkpoint", "transitions", "bound.png"}
     assert not {name for name in found if "partial" in name}
+    keyed = {key for key, content in server.objects.items() if SECRET.encode() in content}
+    assert not {key for key in keyed if not key.endswith(".pkl") and PICKLE not in key}
     # It could be followed: results were there before the last checkpoint.
     last = max(i for i, key in enumerate(server.written) if "/checkpoint_" in key)
     assert "runs/line/progress.csv" in server.written[:last]

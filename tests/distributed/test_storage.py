@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from distributed.storage import Location
+from distributed.storage import KeyedUri, Location, without_key
 from tests.s3_server import S3Server
 
 
@@ -76,6 +78,54 @@ def test_names_can_be_used_again_and_sent_to_other_processes(folder: Location) -
 def test_a_key_in_a_uri_is_not_shown() -> None:
     location = Location.of("s3://key:secret@bucket/run?region=us-east-1")
     assert str(location / "run.json") == "s3://bucket/run/run.json?region=us-east-1"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("s3://KEY:SECRET@bucket/run?region=a", "s3://bucket/run?region=a"),
+        ("s3://KEY:SEC@RET@bucket/run@2", "s3://bucket/run@2"),
+        ("s3://KEY:SEC/RET@bucket/run", "s3://bucket/run"),
+        ("s3://KEY:/SECRET@bucket/run", "s3://bucket/run"),
+        ("s3://KEY@bucket/run", "s3://bucket/run"),
+        ("abfs://bucket/run?client_secret=SECRET&x=1", "abfs://bucket/run?client_secret=***&x=1"),
+        ("abfs://bucket/run?sv=2024&sig=SECRET", "abfs://bucket/run?sv=2024&sig=***"),
+    ],
+)
+def test_no_part_of_a_key_is_shown(uri: str, shown: str) -> None:
+    assert without_key(uri) == shown
+    assert without_key(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "runs/a:b@c/d",
+        "s3://bucket/run@2",
+        "http://host:9000/run@2",
+        "file:///a/b@c",
+        "s3://bucket/run?endpoint_override=127.0.0.1:9000&scheme=http&region=us-east-1",
+    ],
+)
+def test_names_without_a_key_are_shown_whole(name: str) -> None:
+    assert without_key(name) == name
+
+
+@pytest.mark.parametrize("uri", ["nowhere://KEY:SECRET@bucket/run", "s3://KEY:SEC/RET@bucket/run"])
+def test_pyarrows_own_sentences_have_no_key(uri: str) -> None:
+    with pytest.raises(ValueError, match="bucket/run") as refused:
+        Location.of(uri)
+    assert "SEC" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_a_uri_of_a_config_is_whole_to_who_opens_it_alone(folder: Location) -> None:
+    uri = KeyedUri("s3://KEY:SECRET@bucket/run")
+    assert str(uri) == "s3://bucket/run"
+    assert os.fspath(uri) == "s3://KEY:SECRET@bucket/run"
+    assert "SECRET" not in json.dumps([uri], default=str) + repr({"output": [uri]})
+    assert pickle.loads(pickle.dumps(uri)) == uri
+    assert Location.of(KeyedUri(folder.name)) == folder
 
 
 def test_a_relative_path_is_shown_as_it_was_given() -> None:

@@ -228,11 +228,11 @@ def test_a_torn_file_does_not_keep_a_run_from_going_on(logged: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("partition", [None, "b", "a-x"])
-def test_another_runs_checkpoint_begins_a_partition(logged: Path, partition: str | None) -> None:
+@pytest.mark.parametrize("state", [None, {"run": "b", "partition": "b"}, "b", "a-x"])
+def test_another_runs_checkpoint_begins_a_partition(logged: Path, state: Any) -> None:
     """As when population-based training clones a trial."""
     log = TransitionLog(logged, "a")
-    log.resume(partition, 20)
+    log.resume(state, 20)
     append(log, 20, 5)
     log.close()
     assert log.partition == "a-2"
@@ -246,12 +246,42 @@ def test_a_later_beginning_of_the_same_run_is_its_own(logged: Path) -> None:
     append(first, 0, 10)
     first.close()
     log = TransitionLog(logged, "a")
-    log.resume(first.partition, 5)
+    log.resume(first.state, 5)
     append(log, 5, 1)
     log.close()
     assert log.partition == "a-2"
     assert len(read(logged, "a-2")) == 6
     assert len(read(logged)) == 50
+
+
+@pytest.mark.parametrize("has_run", [True, False])
+def test_a_run_whose_name_looks_like_a_later_beginning_is_another(
+    logged: Path, has_run: bool
+) -> None:
+    """Run a goes on from a checkpoint of the run a-2; older ones do not say whose they are."""
+    other = TransitionLog(logged, "a-2", rows_per_part=10)
+    for first in range(0, 50, 10):
+        append(other, first, 10)
+    other.close()
+    before = files_in(logged / "run=a-2")
+    log = TransitionLog(logged, "a")
+    log.resume(other.state if has_run else other.partition, 20)
+    append(log, 20, 5)
+    log.close()
+    assert files_in(logged / "run=a-2") == before
+    assert len(read(logged, "a-2")) == 50
+    assert log.partition == "a-3"
+    assert len(read(logged)) == 50
+
+
+def test_a_state_without_its_run_is_that_of_the_run_named_like_the_partition(logged: Path) -> None:
+    """As older checkpoints have it."""
+    log = TransitionLog(logged, "a")
+    log.resume("a", 20)
+    append(log, 20, 5)
+    assert log.state == {"run": "a", "partition": "a"}
+    log.close()
+    assert len(read(logged)) == 25
 
 
 Step = tuple[str, int]
@@ -277,7 +307,7 @@ def test_any_sequence_of_appends_checkpoints_and_restores_gives_back_the_rows(
         folder = Path(name)
         log = TransitionLog(folder, "a", rows_per_part)
         rows: list[Transitions] = []
-        checkpoints: list[tuple[str | None, list[Transitions]]] = []
+        checkpoints: list[tuple[dict[str, str] | None, list[Transitions]]] = []
 
         def count() -> int:
             return sum(map(len, rows))
@@ -290,16 +320,16 @@ def test_any_sequence_of_appends_checkpoints_and_restores_gives_back_the_rows(
                 log.flush()
             elif action == "checkpoint":
                 log.flush()
-                checkpoints.append((log.partition, list(rows)))
+                checkpoints.append((log.state, list(rows)))
             elif checkpoints:
                 # Those made later end here: their rows are cut from the log.
                 del checkpoints[value % len(checkpoints) + 1 :]
-                partition, rows = checkpoints[-1]
+                state, rows = checkpoints[-1]
                 rows = list(rows)
                 if action == "crash":
                     log._thread.shutdown()  # what it was writing was on the disk
                     log = TransitionLog(folder, "a", rows_per_part)
-                log.resume(partition, count())
+                log.resume(state, count())
         log.close()
         whole = Transitions.concatenate([random_transitions(0), *rows])
         partition = log.partition

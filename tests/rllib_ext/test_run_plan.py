@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from ray.air._internal.json import SafeFallbackEncoder
+from typer.testing import CliRunner
 
 from distributed.storage import Location
 from rllib_ext.config import MnMConfig
 from rllib_ext.errors import UserError
 from rllib_ext.run_plan import PLAN_FILE, RESUMABLE, RunPlan
+from rllib_ext.train_command import train
 from tests.rllib_ext.small_configs import LINE, TINY
 
 at = Location.of
@@ -85,6 +89,49 @@ def test_a_saved_plan_comes_back_and_makes_the_same_config(tmp_path: Path) -> No
     assert loaded == RunPlan(**json.loads((tmp_path / "run" / PLAN_FILE).read_text()))
     assert (loaded.stop_return, loaded.wandb, loaded.steps) == (9.5, "project", 100)
     assert loaded.config(at(tmp_path)).settings() == saved.config(at(tmp_path)).settings()
+
+
+KEYED, SHOWN = "s3://KEY:SECRET@bucket/log?region=a", "s3://bucket/log?region=a"
+
+
+def test_the_file_has_no_key_of_a_uri(tmp_path: Path) -> None:
+    saved = plan(offline_data=["a", KEYED])
+    saved.save(at(tmp_path))
+    assert "SECRET" not in (tmp_path / PLAN_FILE).read_text()
+    assert saved.offline_data == ["a", KEYED]
+    resumed = RunPlan.load(at(tmp_path)).resumed({"offline_data": ["a", KEYED], "steps": 200})
+    assert (resumed.offline_data, resumed.steps) == (["a", SHOWN], 200)
+    table = json.loads((tmp_path / PLAN_FILE).read_text())  # as older versions wrote it
+    (tmp_path / PLAN_FILE).write_text(json.dumps({**table, "offline_data": [KEYED]}))
+    assert RunPlan.load(at(tmp_path)).offline_data == [SHOWN]
+
+
+def test_offline_data_are_looked_at_before_a_run_and_not_again() -> None:
+    missing = plan(offline_data=["no/such/data"])
+    with pytest.raises(UserError, match="no offline data at no/such/data"):
+        missing.config(at("run"))
+    config = missing.config(at("run"), resumes=True)
+    assert config.offline_paths == [str(Path("no/such/data").absolute())]
+
+
+def test_a_run_is_resumed_without_its_offline_data(tmp_path: Path) -> None:
+    plan(offline_data=["no/such/data"]).save(at(tmp_path))
+    app = typer.Typer()
+    app.command()(train)
+    result = CliRunner().invoke(app, ["--resume", str(tmp_path)])
+    assert "holds no whole checkpoint to go on from" in str(result.exception)  # looked for after
+
+
+def test_what_shows_a_config_has_no_key() -> None:
+    """Tune's `params.json` and `result.json`, and the trackers."""
+    keyed = plan(offline_data=["a", KEYED])
+    config = keyed.config(at("run"), resumes=True).offline_data(output=KEYED)
+    for settings in (config.to_dict(), config.copy().to_dict()):
+        assert "SECRET" not in json.dumps(settings, cls=SafeFallbackEncoder)
+        assert "SECRET" not in repr(settings)
+    config.validate()
+    assert config.offline_paths[1] == KEYED
+    assert Location.of(config.output).name == KEYED
 
 
 def test_a_plan_of_a_later_version_leaves_out_what_is_unknown(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import shlex
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from distributed.storage import Location
 from mnm import Settings
 from rllib_ext.report.command import train_command
 from rllib_ext.report.figures import PARTS
 from rllib_ext.report.runs import load_runs
 from rllib_ext.report_command import report
-from rllib_ext.run_plan import RunPlan
+from rllib_ext.run_plan import PLAN_FILE, RunPlan
 from rllib_ext.train_command import new_plan, train
 from rllib_ext.tuned import tuned_settings
 from tests.rllib_ext.small_runs import PLAN, write_run
@@ -235,6 +238,20 @@ def test_the_command_of_a_run_makes_its_plan_again(changes: dict[str, Any]) -> N
     assert again.settings.get("termination") == plan.settings.get("termination")
     for name in PLAN.keys() - {"settings"} | changes.keys() - {"settings"}:
         assert getattr(again, name) == getattr(plan, name), name
+
+
+def test_a_key_of_offline_data_is_not_published(tmp_path: Path) -> None:
+    given = ["s3://KEY:SECRET@bucket/log?region=a"]
+    folder = write_run(tmp_path / "a")
+    plan = RunPlan.load(Location.of(folder))
+    file = folder / PLAN_FILE  # as older versions wrote it
+    file.write_text(json.dumps({**json.loads(file.read_text()), "offline_data": given}))
+    page = page_of(tmp_path, folder, "--tables", tmp_path / "tables")
+    assert "s3://bucket/log?region=a" in page.text
+    written = [tmp_path / "report.html", *(tmp_path / "tables").iterdir()]
+    assert not [file for file in written if "SECRET" in file.read_text(encoding="utf-8")]
+    command = train_command(replace(plan, offline_data=given))
+    assert "--offline-data 's3://bucket/log?region=a'" in command
 
 
 def test_every_part_of_the_learners_time_is_shown(tmp_path: Path) -> None:
