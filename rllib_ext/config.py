@@ -249,8 +249,8 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
             model_lr: mnm: learning rate of the joint model update.
             model_grad_clip: mnm: largest gradient norm of the joint model update.
             bound_horizon: Steps over which the live estimate of the bound and the log return are
-                summed at every evaluation; 0: no estimate. Its random numbers are the learner's: with
-                another value a seed's run is another.
+                summed at every evaluation; 0: no estimate. It draws from the learner's random
+                numbers: with another value a seed's run is another.
             bound_rollouts: Trajectories imagined for that estimate.
             num_rollout_workers: Ray actors that imagine; 0: the learner imagines inline, by the
                 same function. Counted in the trial's resource request.
