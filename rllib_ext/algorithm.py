@@ -217,13 +217,24 @@ class MnM(Algorithm):
         if group is None:
             return
         try:
-            for result in group.foreach_learner(
-                lambda learner: learner.close(), timeout_seconds=CLOSE_TIMEOUT
-            ):
+            results = list(
+                group.foreach_learner(
+                    lambda learner: learner.close(), timeout_seconds=CLOSE_TIMEOUT
+                )
+            )
+            for result in results:
                 if not result.ok:
                     raise result.get()
-        except (ValueError, RayError) as error:  # the end of a failed run goes on
+        except (ValueError, OSError, RayError) as error:  # the end of a failed run goes on
             logger.warning("The last transitions were not logged: %s", error)
+            return
+        if self.config.output is not None and not results:
+            logger.warning(
+                "The learner did not end its log within %g seconds, so the last rows may be "
+                "missing in %s: save a checkpoint before stop(), which writes them all.",
+                CLOSE_TIMEOUT,
+                self.config.output,
+            )
 
     def _ask_learner(self, question: Callable[[Any], Any]) -> Any:
         """The learner's answer.
@@ -239,7 +250,10 @@ class MnM(Algorithm):
         raise RuntimeError(LEARNER_GONE)
 
     def _estimate_bound(self) -> dict[str, float]:
-        """The bound and the log return of the present policy; NaN while no model is fitted."""
+        """The bound and the log return of the present policy.
+
+        NaN while no model is fitted, and where no evaluation runner is there to play.
+        """
         settings, group = self._settings, self.eval_env_runner_group
         published = self.coordinator.latest
         assert published is not None
@@ -251,11 +265,16 @@ class MnM(Algorithm):
             return dict(NO_ESTIMATE)
         self._send_published_policy()
         remote = group.healthy_worker_ids()[:1]
-        (episodes,) = group.foreach_env_runner(
+        if group.num_remote_env_runners() and not remote:
+            return dict(NO_ESTIMATE)  # as RLlib's evaluation they have none until one is back
+        played = group.foreach_env_runner(
             lambda runner: runner.run_cut_episodes(BOUND_EPISODES, settings.bound_horizon),
             remote_worker_ids=remote or None,
             local_env_runner=not remote,
         )
+        if not played:  # its runner died
+            return dict(NO_ESTIMATE)
+        (episodes,) = played
         # In a list, so that it stays a reference: the learner may be a version ahead.
         policy = [published.policy]
         samples = self._ask_learner(lambda learner: learner.bound_samples(episodes, policy))
