@@ -8,6 +8,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 
+class DataRefused(ValueError):
+    """Data that cannot be learned from, in one sentence; trying again does not mend them."""
+
+
 @dataclass
 class Transitions:
     """N transitions in columns, actions and rewards in the environment's units.
@@ -80,14 +84,14 @@ def check_finite(transitions: Transitions, first_step: int) -> None:
         first_step: real step of row 0, for the message.
 
     Raises:
-        ValueError: names the column, the real step, the episode and the step in it.
+        DataRefused: names the column, the real step, the episode and the step in it.
     """
     for name in ("observations", "actions", "rewards", "next_observations"):
         column = getattr(transitions, name)
         if not np.isfinite(column).all():
             finite = np.isfinite(column).reshape(len(column), -1).all(1)
             row = int(finite.argmin())
-            raise ValueError(
+            raise DataRefused(
                 f"The environment gave a value that is not finite in {name} at real step "
                 f"{first_step + row} (step {transitions.steps[row]} of episode "
                 f"{transitions.episode_ids[row]}): mend the environment; the last checkpoint stays."

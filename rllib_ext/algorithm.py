@@ -37,6 +37,7 @@ from rllib_ext.checkpoint_files import (
 )
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces
+from rllib_ext.errors import CheckpointFailed
 from rllib_ext.placement import with_rollout_workers
 from rllib_ext.reporting import Reporting
 from rllib_ext.sample_metrics import SampleMetrics
@@ -337,6 +338,9 @@ class MnM(Algorithm):
         """Saves a checkpoint, the replay with it; last of all `task.json`, the mark of a whole one.
 
         It says what the checkpoint is of and which files it has: see `rllib_ext.checkpoint_files`.
+
+        Raises:
+            CheckpointFailed: the learner could not write it.
         """
         report = self.coordinator.finish_learning()
         if report is not None:
@@ -359,6 +363,7 @@ class MnM(Algorithm):
 
         Raises:
             ValueError: the checkpoint is of another task or algorithm, or not whole.
+            CheckpointFailed: the learner could not read it.
         """
         self.coordinator.finish_learning()
         if kwargs.get("component") is None:
@@ -398,7 +403,7 @@ class MnM(Algorithm):
         """RLlib drops what a remote learner raises while it saves or restores; we do not."""
         error = self._ask_learner(lambda learner: learner.pop_error())
         if error is not None:
-            raise ValueError(error)
+            raise CheckpointFailed(error)
 
     def _log_report(self, report: TurnReport) -> None:
         self._reporting.log(report, self.coordinator, self.metrics)
