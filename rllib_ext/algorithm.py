@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from copy import copy
@@ -29,7 +28,7 @@ from rllib_ext.actors import (
     elastic_env_runners,
     warn_if_too_large,
 )
-from rllib_ext.bound_summary import NO_ESTIMATE, bound_summary
+from rllib_ext.bound_summary import NO_ESTIMATE, bound_summary, play_cut_episodes
 from rllib_ext.checkpoint_files import (
     refuse_other_task,
     remove_task_file,
@@ -39,12 +38,12 @@ from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces
 from rllib_ext.errors import CheckpointFailed
 from rllib_ext.placement import with_rollout_workers
+from rllib_ext.plain_values import plain
 from rllib_ext.reporting import Reporting
 from rllib_ext.sample_metrics import SampleMetrics
 
 logger = logging.getLogger(__name__)
 
-BOUND_EPISODES = 20  # real ones for the log return beside the bound
 FLOW_STATE = "flow"  # of a checkpoint: what the driver knows besides RLlib's own state
 CLOSE_TIMEOUT = 5.0  # seconds that the learner may take to end its log and temporary files
 
@@ -265,17 +264,9 @@ class MnM(Algorithm):
         ):
             return dict(NO_ESTIMATE)
         self._send_published_policy()
-        remote = group.healthy_worker_ids()[:1]
-        if group.num_remote_env_runners() and not remote:
-            return dict(NO_ESTIMATE)  # as RLlib's evaluation they have none until one is back
-        played = group.foreach_env_runner(
-            lambda runner: runner.run_cut_episodes(BOUND_EPISODES, settings.bound_horizon),
-            remote_worker_ids=remote or None,
-            local_env_runner=not remote,
-        )
-        if not played:  # its runner died
+        episodes = play_cut_episodes(group, settings.bound_horizon)
+        if episodes is None:
             return dict(NO_ESTIMATE)
-        (episodes,) = played
         # In a list, so that it stays a reference: the learner may be a version ahead.
         policy = [published.policy]
         samples = self._ask_learner(lambda learner: learner.bound_samples(episodes, policy))
@@ -397,7 +388,7 @@ class MnM(Algorithm):
             "algo": self._settings.algo,
             **self._settings.network_sizes(),
         }
-        return json.loads(json.dumps(task, default=repr))
+        return plain(task)
 
     def _raise_learner_error(self) -> None:
         """RLlib drops what a remote learner raises while it saves or restores; we do not."""
