@@ -108,14 +108,16 @@ class Recovery(tune.Callback):
         cause = root_cause(error)
         if isinstance(cause, NOT_MENDED) or NOT_SHARED in str(cause):
             trial.max_failures = 0
-            what = "once more, and ends at the next failure: such a one is seldom mended by that"
+            goes_on = (
+                ", which another try seldom mends: it is tried once more, and its next failure, "
+                "whatever it is, ends it."
+            )
         else:
-            what = f"({trial.run_metadata.num_failures} of {MOST_FAILURES} failures)"
-        print(
-            f"The run failed ({first_line(cause)}) and goes on from its last checkpoint {what}.",
-            file=sys.stderr,
-            flush=True,
-        )
+            failures = trial.run_metadata.num_failures
+            goes_on = (
+                f" and goes on from its last checkpoint ({failures} of {MOST_FAILURES} failures)."
+            )
+        print(f"The run failed ({first_line(cause)}){goes_on}", file=sys.stderr, flush=True)
 
 
 def run(

@@ -138,4 +138,4 @@ def test_bad_data_are_not_tried_a_third_time(
     line = recover(trial, capsys)
     assert trial.max_failures == 0
     assert f"({error})" in line
-    assert "once more, and ends at the next failure" in line
+    assert "is tried once more, and its next failure" in line
