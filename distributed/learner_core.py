@@ -15,7 +15,7 @@ from distributed.gpu_use import GpuUse
 from distributed.offline_data import OfflineData
 from distributed.transition_log import TransitionLog
 from distributed.wire import from_arrow
-from mnm import Agent, RolloutRequest
+from mnm import Agent, DataRefused, RolloutRequest
 from mnm.offline_training import train_offline
 from mnm.policy import numpy_weights
 
@@ -96,13 +96,16 @@ class LearnerCore:
             A sentence for each file that was passed over, and one if the replay is too small.
 
         Raises:
-            ValueError: see `distributed.offline_data`.
+            DataRefused: see `distributed.offline_data`.
         """
         agent = self.agent
-        data = OfflineData(paths, agent.spaces)
-        data.check(agent.check_offline)
-        for batch in data.batches():
-            agent.ingest_offline(batch)
+        try:
+            data = OfflineData(paths, agent.spaces)
+            data.check(agent.check_offline)
+            for batch in data.batches():
+                agent.ingest_offline(batch)
+        except ValueError as error:  # read before a run's first step, so there is none to save
+            raise DataRefused(str(error)) from None
         warnings = data.warnings
         if data.rows > agent.replay.capacity:
             warnings.append(
@@ -149,7 +152,7 @@ class LearnerCore:
             rollout_parts: into how many parts a rollout request is cut from now on.
 
         Raises:
-            ValueError: the environment gave values that cannot be learned from.
+            DataRefused: the environment gave values that cannot be learned from.
         """
         if rollout_parts is not None:
             self.num_rollout_workers = rollout_parts
@@ -221,7 +224,7 @@ class LearnerCore:
 
         try:
             return _ingest(references, ingest)
-        except ValueError:
+        except DataRefused:
             self.flush_log()  # what came before the refused batch
             raise
 

@@ -4,6 +4,14 @@ from mnm.agent import Agent
 from mnm.agent_networks import TaskSpaces
 from mnm.rollouts import RolloutRequest
 from mnm.settings import ALGORITHMS, Settings
-from mnm.transitions import Transitions
+from mnm.transitions import DataRefused, Transitions
 
-__all__ = ["ALGORITHMS", "Agent", "RolloutRequest", "Settings", "TaskSpaces", "Transitions"]
+__all__ = [
+    "ALGORITHMS",
+    "Agent",
+    "DataRefused",
+    "RolloutRequest",
+    "Settings",
+    "TaskSpaces",
+    "Transitions",
+]

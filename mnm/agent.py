@@ -93,7 +93,7 @@ class Agent:
         """Takes in real transitions.
 
         Raises:
-            ValueError: a value is not finite, or the reward transform refuses a reward; nothing of
+            DataRefused: a value is not finite, or the reward transform refuses a reward; nothing of
                 the batch is kept.
         """
         if len(transitions) == 0:
@@ -105,7 +105,7 @@ class Agent:
         self.env_steps += len(transitions)
 
     def check_offline(self, transitions: Transitions, first_row: int = 0) -> None:
-        """Raises the ValueError that `ingest_offline` would; `first_row` numbers row 0 in it."""
+        """Raises the DataRefused that `ingest_offline` would; `first_row` numbers row 0 in it."""
         if self.settings.reads_log_rewards and len(transitions):
             self.rewards.check(transitions.rewards, transitions.terminateds, first_row, "row")
 
@@ -115,7 +115,7 @@ class Agent:
         Neither the updates-to-data ratio nor a schedule counts them; see `mnm.offline_training`.
 
         Raises:
-            ValueError: the reward transform refuses a reward; nothing of the batch is kept.
+            DataRefused: the reward transform refuses a reward; nothing of the batch is kept.
         """
         if len(transitions) == 0:
             return

@@ -28,6 +28,7 @@ from mnm.dynamics import DynamicsEnsemble
 from mnm.policy import TanhGaussianPolicy
 from mnm.rewards import RewardTransform
 from mnm.settings import Settings
+from mnm.transitions import DataRefused
 
 
 @dataclass(frozen=True)
@@ -183,14 +184,14 @@ def real_log_returns(
         [episodes] in nats.
 
     Raises:
-        ValueError: an episode is shorter than the horizon and did not terminate.
+        DataRefused: an episode is shorter than the horizon and did not terminate.
     """
     results = []
     for number, (values, terminated) in enumerate(zip(episodes, terminateds, strict=True)):
         log_rewards = rewards.log(torch.as_tensor(values[:horizon], dtype=torch.float64))
         missing = horizon - len(log_rewards)
         if missing > 0 and not terminated:
-            raise ValueError(
+            raise DataRefused(
                 f"Episode {number} has {len(log_rewards)} steps and did not terminate: the horizon "
                 f"of the bound must be at most that, not {horizon}."
             )

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from mnm.settings import Settings
+from mnm.transitions import DataRefused
 
 
 class RewardTransform:
@@ -82,20 +83,20 @@ class RewardTransform:
             unit: what that number counts.
 
         Raises:
-            ValueError: a shifted reward is not positive, or the task terminates while the
+            DataRefused: a shifted reward is not positive, or the task terminates while the
                 transformed reward of an ended episode would be zero.
         """
         if self.kind == "shift":
             row = int(rewards.argmin())
             if rewards[row] + self.shift <= 0:
-                raise ValueError(
+                raise DataRefused(
                     f"The reward {rewards[row]:g} at {unit} {first_step + row} is not positive "
                     f"with reward_shift={self.shift:g}: set reward_shift above "
                     f"{0.0 - rewards[row]:g}, "
                     'or reward_transform="exp".'
                 )
             if terminateds.any() and math.isinf(self.log_terminal_reward):
-                raise ValueError(
+                raise DataRefused(
                     f"The task terminated at {unit} {first_step + int(terminateds.argmax())} "
                     f"and reward_shift={self.shift:g} leaves an ended episode no positive reward: "
                     'set terminal_reward or a positive reward_shift, or reward_transform="exp".'

@@ -8,6 +8,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 
+class DataRefused(ValueError):
+    """Data that cannot be learned from, in one sentence; trying again does not mend them."""
+
+
 @dataclass
 class Transitions:
     """N transitions in columns, actions and rewards in the environment's units.
@@ -80,7 +84,7 @@ def check_finite(transitions: Transitions, first_step: int) -> None:
         first_step: real step of row 0, for the message.
 
     Raises:
-        ValueError: names the column, the real step, the episode and the step in it.
+        DataRefused: names the column, the real step, the episode and the step in it.
     """
     # A row's observation is there before the policy acts on it, the rest comes of the action.
     names = ("observations", "actions", "rewards", "next_observations")
@@ -100,11 +104,11 @@ def check_finite(transitions: Transitions, first_step: int) -> None:
         f"{transitions.episode_ids[row]})"
     )
     if name == "actions":
-        raise ValueError(
+        raise DataRefused(
             f"The policy gave an action that is not finite {place}: training has diverged; restore "
             "the last checkpoint with smaller learning rates."
         )
-    raise ValueError(
+    raise DataRefused(
         f"The environment gave a value that is not finite in {name} {place}: mend the "
         "environment; the last checkpoint stays."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from copy import copy
@@ -29,7 +28,7 @@ from rllib_ext.actors import (
     elastic_env_runners,
     warn_if_too_large,
 )
-from rllib_ext.bound_summary import NO_ESTIMATE, bound_summary
+from rllib_ext.bound_summary import NO_ESTIMATE, bound_summary, play_cut_episodes
 from rllib_ext.checkpoint_files import (
     refuse_other_task,
     remove_task_file,
@@ -37,13 +36,14 @@ from rllib_ext.checkpoint_files import (
 )
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces
+from rllib_ext.errors import CheckpointFailed
 from rllib_ext.placement import with_rollout_workers
+from rllib_ext.plain_values import plain
 from rllib_ext.reporting import Reporting
 from rllib_ext.sample_metrics import SampleMetrics
 
 logger = logging.getLogger(__name__)
 
-BOUND_EPISODES = 20  # real ones for the log return beside the bound
 FLOW_STATE = "flow"  # of a checkpoint: what the driver knows besides RLlib's own state
 CLOSE_TIMEOUT = 5.0  # seconds that the learner may take to end its log and temporary files
 
@@ -217,13 +217,24 @@ class MnM(Algorithm):
         if group is None:
             return
         try:
-            for result in group.foreach_learner(
-                lambda learner: learner.close(), timeout_seconds=CLOSE_TIMEOUT
-            ):
+            results = list(
+                group.foreach_learner(
+                    lambda learner: learner.close(), timeout_seconds=CLOSE_TIMEOUT
+                )
+            )
+            for result in results:
                 if not result.ok:
                     raise result.get()
-        except (ValueError, RayError) as error:  # the end of a failed run goes on
+        except (ValueError, OSError, RayError) as error:  # the end of a failed run goes on
             logger.warning("The last transitions were not logged: %s", error)
+            return
+        if self.config.output is not None and not results:
+            logger.warning(
+                "The learner did not end its log within %g seconds, so the last rows may be "
+                "missing in %s: save a checkpoint before stop(), which writes them all.",
+                CLOSE_TIMEOUT,
+                self.config.output,
+            )
 
     def _ask_learner(self, question: Callable[[Any], Any]) -> Any:
         """The learner's answer.
@@ -239,7 +250,10 @@ class MnM(Algorithm):
         raise RuntimeError(LEARNER_GONE)
 
     def _estimate_bound(self) -> dict[str, float]:
-        """The bound and the log return of the present policy; NaN while no model is fitted."""
+        """The bound and the log return of the present policy.
+
+        NaN while no model is fitted, and where no evaluation runner is there to play.
+        """
         settings, group = self._settings, self.eval_env_runner_group
         published = self.coordinator.latest
         assert published is not None
@@ -250,12 +264,9 @@ class MnM(Algorithm):
         ):
             return dict(NO_ESTIMATE)
         self._send_published_policy()
-        remote = group.healthy_worker_ids()[:1]
-        (episodes,) = group.foreach_env_runner(
-            lambda runner: runner.run_cut_episodes(BOUND_EPISODES, settings.bound_horizon),
-            remote_worker_ids=remote or None,
-            local_env_runner=not remote,
-        )
+        episodes = play_cut_episodes(group, settings.bound_horizon)
+        if episodes is None:
+            return dict(NO_ESTIMATE)
         # In a list, so that it stays a reference: the learner may be a version ahead.
         policy = [published.policy]
         samples = self._ask_learner(lambda learner: learner.bound_samples(episodes, policy))
@@ -318,6 +329,9 @@ class MnM(Algorithm):
         """Saves a checkpoint, the replay with it; last of all `task.json`, the mark of a whole one.
 
         It says what the checkpoint is of and which files it has: see `rllib_ext.checkpoint_files`.
+
+        Raises:
+            CheckpointFailed: the learner could not write it.
         """
         report = self.coordinator.finish_learning()
         if report is not None:
@@ -340,6 +354,7 @@ class MnM(Algorithm):
 
         Raises:
             ValueError: the checkpoint is of another task or algorithm, or not whole.
+            CheckpointFailed: the learner could not read it.
         """
         self.coordinator.finish_learning()
         if kwargs.get("component") is None:
@@ -373,13 +388,13 @@ class MnM(Algorithm):
             "algo": self._settings.algo,
             **self._settings.network_sizes(),
         }
-        return json.loads(json.dumps(task, default=repr))
+        return plain(task)
 
     def _raise_learner_error(self) -> None:
         """RLlib drops what a remote learner raises while it saves or restores; we do not."""
         error = self._ask_learner(lambda learner: learner.pop_error())
         if error is not None:
-            raise ValueError(error)
+            raise CheckpointFailed(error)
 
     def _log_report(self, report: TurnReport) -> None:
         self._reporting.log(report, self.coordinator, self.metrics)

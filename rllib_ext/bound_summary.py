@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from distributed.collector import CutEpisode
 from mnm.bound_estimate import BoundSamples, log_mean_exp
 
+BOUND_EPISODES = 20  # real ones for the log return beside the bound
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 NO_ESTIMATE = {
@@ -19,6 +22,27 @@ NO_ESTIMATE = {
     },
     "horizon": math.nan,
 }
+
+
+def play_cut_episodes(group: Any, longest: int) -> list[CutEpisode] | None:
+    """Episodes of one evaluation runner, cut at `longest` steps.
+
+    Args:
+        group: RLlib's, of evaluation runners; where they are actors, the local one cannot play.
+        longest: steps.
+
+    Returns:
+        None where all runners are dead, or the one that was asked dies.
+    """
+    remote = group.healthy_worker_ids()[:1]
+    if group.num_remote_env_runners() and not remote:
+        return None
+    played = group.foreach_env_runner(
+        lambda runner: runner.run_cut_episodes(BOUND_EPISODES, longest),
+        remote_worker_ids=remote or None,
+        local_env_runner=not remote,
+    )
+    return played[0] if played else None
 
 
 def bound_summary(samples: BoundSamples, seed: int = 0) -> dict[str, float]:

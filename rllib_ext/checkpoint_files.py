@@ -8,7 +8,8 @@ from typing import Any
 from pyarrow import fs
 
 from distributed.storage import file_sizes, read_file, write_file
-from mnm import Settings
+from mnm import DataRefused, Settings
+from rllib_ext.plain_values import is_same
 
 # {"env", "env_config", "algo", sizes of networks, "training_iteration", "env_steps",
 #  "time_total_s", "files": {path: bytes}}
@@ -94,18 +95,19 @@ def refuse_other_task(filesystem: fs.FileSystem, folder: str, own: dict[str, Any
     Args:
         filesystem: that `folder` is on.
         folder: of the checkpoint.
-        own: what `task.json` must say.
+        own: what `task.json` must say, as `plain` gives it.
 
     Raises:
-        ValueError: it is not.
+        DataRefused: it is of another task.
+        ValueError: it is not whole.
     """
     fault = checkpoint_fault(filesystem, folder)
     if fault is not None:
         raise ValueError(fault)
     saved = {**Settings().to_dict(), **read_task_file(filesystem, folder)}
     for name, value in own.items():
-        if saved.get(name) != value:
-            raise ValueError(
+        if not is_same(saved.get(name), value):
+            raise DataRefused(
                 f"The checkpoint {folder} was made with {name}={saved.get(name)!r}, this "
                 f"algorithm has {name}={value!r}: restore with the settings it was made with."
             )

@@ -21,24 +21,17 @@ from mnm.settings import (
 from rllib_ext.elastic import ElasticConfig
 from rllib_ext.env_runner import MnMEnvRunner
 from rllib_ext.environments import resolve_termination
+from rllib_ext.ignored_settings import (
+    REPLACED_SETTINGS,
+    refuse_ignored_settings,
+    replaced_setting,
+)
 from rllib_ext.learner import MnMLearner
 from rllib_ext.offline_config import OfflineDataConfig
 from rllib_ext.placement import check_rollout_workers
 from rllib_ext.rl_modules import WORLD_MODULE_ID, PolicyModule, WorldModule
-from rllib_ext.setting_names import (
-    OWN_NAMES,
-    REPLACED_SETTINGS,
-    SETTING_NAMES,
-    replaced_setting,
-    unknown_setting,
-)
+from rllib_ext.setting_names import OWN_NAMES, SETTING_NAMES, unknown_setting
 
-# Hooks of RLlib's slower path, which flat transitions do not pass.
-REFUSED_HOOKS = (
-    "_env_to_module_connector",
-    "_module_to_env_connector",
-    "_learner_connector",
-)
 # Of all runners, in max_weight_lag="auto". A request waits for one round, runs for another, while
 # two more are sent; the rest is for the learner's own turn.
 ROUNDS_OF_LAG = 6
@@ -364,7 +357,7 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
             )
         if not self.enable_rl_module_and_learner or not self.enable_env_runner_and_connector_v2:
             _refuse("MnM runs on RLlib's new API stack only: leave api_stack() alone.")
-        self._refuse_what_would_be_ignored()
+        refuse_ignored_settings(self)
         self.check_offline_data()
         self.check_elastic()
         given_lag = self.max_weight_lag
@@ -408,18 +401,6 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
     def get_default_learner_class(self) -> type:
         """The learner of all four algorithms."""
         return MnMLearner
-
-    def _refuse_what_would_be_ignored(self) -> None:
-        plain = AlgorithmConfig()
-        for name in REPLACED_SETTINGS:
-            if getattr(self, name) != getattr(plain, name):
-                _refuse(replaced_setting(name))
-        for name in REFUSED_HOOKS:
-            if getattr(self, name) is not None:
-                _refuse(
-                    f"{name.strip('_')} is not supported: MnM's data passes no connectors; "
-                    "use a Gymnasium wrapper in the environment."
-                )
 
 
 def _refuse(message: str) -> None:

@@ -9,6 +9,10 @@ class UserError(Exception):
     """What the user asked for cannot be done; the message is one sentence that says what to do."""
 
 
+class CheckpointFailed(RuntimeError):
+    """The learner's state could not be saved or restored; another try may do."""
+
+
 def root_cause(error: BaseException) -> BaseException:
     """The exception that an actor raised, out of Ray's and Tune's wrappings."""
     seen: set[int] = set()

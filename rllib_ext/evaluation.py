@@ -21,6 +21,7 @@ from distributed.vector_env import LeanSyncVectorEnv
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import make_vector_env, task_spaces
 from rllib_ext.errors import UserError
+from rllib_ext.plain_values import name_within
 from rllib_ext.ray_session import first_line
 from rllib_ext.saved_policy import PolicyHeader, SavedPolicy, load_policy
 
@@ -125,8 +126,21 @@ def play_episodes(
 
 
 def _task(header: PolicyHeader, env: str | None) -> tuple[MnMConfig, EnvContext]:
-    """The config and context that a policy's environment is made by."""
-    config = MnMConfig().environment(env or header.env, env_config=header.env_config)
+    """The config and context that a policy's environment is made by.
+
+    Raises:
+        UserError: an argument of its own environment is one that JSON could not hold; another one
+            is made without it.
+    """
+    lacking = {key: name_within(value) for key, value in header.env_config.items()}
+    for key, name in lacking.items():
+        if name is not None and env is None:
+            raise UserError(
+                f"The environment {header.env} was made with {key}={name}, which a saved policy "
+                "cannot hold: register an id whose kwargs have it, and name that id with --env."
+            )
+    arguments = {key: value for key, value in header.env_config.items() if lacking[key] is None}
+    config = MnMConfig().environment(env or header.env, env_config=arguments)
     return config, EnvContext(config.env_config, worker_index=0)
 
 

@@ -31,7 +31,7 @@ class PolicyHeader:
 
     Attributes:
         env: Gymnasium id of the task.
-        env_config: arguments that the task was made with.
+        env_config: arguments that the task was made with, as `plain` gives them.
         algo: that trained it.
         observation_dim: width of an observation.
         action_low: [act] smallest actions.

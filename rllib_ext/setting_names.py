@@ -18,15 +18,6 @@ OWN_NAMES = (
     "max_weight_lag",
     "termination",
 )
-# RLlib's own training settings that MnM's learner would ignore, and what to use instead.
-REPLACED_SETTINGS = {
-    "lr": "actor_lr, critic_lr, alpha_lr, dynamics_lr, classifier_lr and model_lr",
-    "grad_clip": "model_grad_clip",
-    "train_batch_size": "batch_size",
-    "train_batch_size_per_learner": "batch_size",
-    "num_epochs": "updates_to_data_ratio",
-    "minibatch_size": "batch_size",
-}
 
 
 def unknown_setting(name: str) -> str:
@@ -34,8 +25,3 @@ def unknown_setting(name: str) -> str:
     near = difflib.get_close_matches(name, (*SETTING_NAMES, *OWN_NAMES), n=3, cutoff=0.4)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     return f"Unknown setting {name!r}: the settings are those of MnMConfig.training{hint}"
-
-
-def replaced_setting(name: str) -> str:
-    """The sentence that refuses one of `REPLACED_SETTINGS`."""
-    return f"{name} has no effect on MnM: use {REPLACED_SETTINGS[name]} in training()."

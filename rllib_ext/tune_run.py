@@ -19,9 +19,10 @@ from ray import tune
 from distributed.stop_request import is_stop_asked
 from distributed.storage import Location
 from distributed.vector_env import EnvironmentFailed
+from mnm import DataRefused
 from rllib_ext.algorithm import MnM
 from rllib_ext.config import MnMConfig
-from rllib_ext.errors import UserError, root_cause
+from rllib_ext.errors import CheckpointFailed, UserError, root_cause
 from rllib_ext.evaluation import evaluate_policy
 from rllib_ext.ray_session import first_line
 from rllib_ext.run_folder import (
@@ -43,8 +44,8 @@ CHECKPOINTS = 20  # of a whole run, at least one an iteration in a short one
 CHECKPOINTS_KEPT = 2
 SYNC_PERIOD_S = 20  # between two looks of Tune whether there are new results to store
 MOST_FAILURES = 3  # of a run, each resumed from the last checkpoint
-# Of the environment and its data: shown as one sentence.
-USERS_ERRORS = (ValueError, EnvironmentFailed)
+NOT_MENDED = (DataRefused, EnvironmentFailed)  # by trying again
+SHOWN_IN_ONE_SENTENCE = (ValueError, EnvironmentFailed, CheckpointFailed)
 NOT_SHARED = "Unable to set up cluster storage"  # what Tune raises where it misses its marker file
 TRIAL_FOLDER = "."  # a run is one trial: its files lie in the run's folder itself
 FINAL_SEED = 1_000_000  # of the final evaluation's environment, apart from those of training
@@ -94,23 +95,29 @@ class ReturnStopper(tune.Stopper):
 
 
 class Recovery(tune.Callback):
-    """Says when a run goes on from its last checkpoint; bad data are not tried over and over."""
+    """Says when a run goes on from its last checkpoint.
+
+    Data that are refused, and an environment that always fails, are not tried over and over: they
+    end the run at its next failure, whatever that is.
+    """
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """After a failure that Tune makes good; some come again, as the environment's own."""
         file = trial.pickled_error_file
         error = pickle.loads(Path(file).read_bytes()) if file else RuntimeError("its actor died")
         cause = root_cause(error)
-        if isinstance(cause, USERS_ERRORS) or NOT_SHARED in str(cause):
+        if isinstance(cause, NOT_MENDED) or NOT_SHARED in str(cause):
             trial.max_failures = 0
-            return
-        failures = trial.run_metadata.num_failures
-        print(
-            f"The run failed ({first_line(cause)}) and goes on from its last checkpoint "
-            f"({failures} of {MOST_FAILURES} failures).",
-            file=sys.stderr,
-            flush=True,
-        )
+            goes_on = (
+                ", which another try seldom mends: it is tried once more, and its next failure, "
+                "whatever it is, ends it."
+            )
+        else:
+            failures = trial.run_metadata.num_failures
+            goes_on = (
+                f" and goes on from its last checkpoint ({failures} of {MOST_FAILURES} failures)."
+            )
+        print(f"The run failed ({first_line(cause)}){goes_on}", file=sys.stderr, flush=True)
 
 
 def run(
@@ -172,7 +179,7 @@ def run(
         cause = root_cause(result.error)
         if checkpoint is None:
             remove_if_nothing_came(folder)
-        if isinstance(cause, USERS_ERRORS):
+        if isinstance(cause, SHOWN_IN_ONE_SENTENCE):
             raise UserError(first_line(cause)) from result.error
         if NOT_SHARED in str(cause):
             raise UserError(

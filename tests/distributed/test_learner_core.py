@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ray.exceptions import GetTimeoutError, ObjectLostError, OwnerDiedError
 from distributed import learner_core
 from distributed.learner_core import LearnerCore, cut_rollout_request
 from distributed.wire import to_arrow
-from mnm import RolloutRequest, Transitions
+from mnm import DataRefused, RolloutRequest, Transitions
 from mnm.policy import numpy_weights
 from mnm.updates import ASK_EVERY
 from tests.mnm.small_cases import random_transitions, small_agent
@@ -164,9 +165,31 @@ def test_values_that_are_not_finite_are_refused_with_their_step() -> None:
     core.turn([put(0, 10)], [])
     broken = random_transitions(5, first=10)
     broken.rewards[3] = np.nan
-    with pytest.raises(ValueError, match=r"not finite in rewards at real step 13"):
+    with pytest.raises(DataRefused, match=r"not finite in rewards at real step 13"):
         core.turn([ray.put(to_arrow(broken))], [])
     assert core.agent.env_steps == len(core.agent.replay) == 10
+
+
+def test_a_log_that_cannot_be_written_is_no_fault_of_the_data(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A full disk may be mended, and the run go on from its last checkpoint."""
+    core = LearnerCore(small_agent("sac"))
+    core.log_transitions(str(tmp_path), "run", 5)
+
+    def fail(*words: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("distributed.transition_log._write_table", fail)
+    core.turn([put(0, 10)], [])  # a thread writes
+    with pytest.raises(Exception, match="No space left") as caught:
+        core.turn([put(10, 10)], [])
+    assert not isinstance(caught.value, DataRefused)
+
+
+def test_offline_data_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataRefused, match=r"There are no offline data at .*nothing"):
+        LearnerCore(small_agent("sac")).ingest_offline([str(tmp_path / "nothing")])
 
 
 @ray.remote(num_cpus=0)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mnm import Agent, TaskSpaces
+from mnm import Agent, DataRefused, TaskSpaces
 from mnm.replay import HOLDOUT_PERIOD, Batch
 from mnm.settings import ALGORITHMS, INITIAL_CRITIC_VALUES
 from mnm.transitions import check_finite
@@ -344,7 +344,7 @@ def test_value_that_is_not_finite_is_refused(name: str, value: float, algo: str)
     column[11, -1] = value  # real step 23: step 3 of episode 2
     before = agent.rewards.smallest
     message = rf"not finite in {name} at real step 23 \(step 3 of episode 2\): mend the environment"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(DataRefused, match=message):
         agent.ingest(rows)
     assert agent.env_steps == len(agent.replay) == 12
     assert agent.rewards.smallest == before
@@ -376,7 +376,7 @@ def test_reward_without_a_logarithm_is_refused_where_it_is_needed(algo: str) -> 
         agent.ingest(rows)
         assert agent.env_steps == 15
     else:
-        with pytest.raises(ValueError, match=r"The reward -0\.75 at real step 13 .* above 0\.75"):
+        with pytest.raises(DataRefused, match=r"The reward -0\.75 at real step 13 .* above 0\.75"):
             agent.ingest(rows)
         assert agent.env_steps == len(agent.replay) == 10
 

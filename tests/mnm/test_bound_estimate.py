@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mnm import Settings
+from mnm import DataRefused, Settings
 from mnm.bound_estimate import horizon_weights, imagined_bounds, log_mean_exp, real_log_returns
 from mnm.classifier import TransitionClassifier
 from mnm.rewards import RewardTransform
@@ -149,7 +149,7 @@ def test_a_terminated_episode_earns_the_terminal_reward_for_the_rest(settings: S
 
 
 def test_a_short_episode_that_did_not_terminate_is_refused(settings: Settings) -> None:
-    with pytest.raises(ValueError, match="Episode 0 has 2 steps and did not terminate"):
+    with pytest.raises(DataRefused, match="Episode 0 has 2 steps and did not terminate"):
         real_log_returns([np.zeros(2)], [False], RewardTransform(settings), 10)
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from mnm import Agent
+from mnm import Agent, DataRefused
 from mnm.offline_training import train_offline
 from mnm.settings import ALGORITHMS
 from tests.mnm.small_cases import parameters_of, random_transitions, same_tensors, small_agent
@@ -78,9 +78,9 @@ def test_rewards_that_cannot_be_learned_from_are_refused_by_row() -> None:
     rows = random_transitions(20)
     rows.rewards[6] = -2.0
     for take in (agent.check_offline, agent.ingest_offline):
-        with pytest.raises(ValueError, match="reward -2 at row 6 is not positive"):
+        with pytest.raises(DataRefused, match="reward -2 at row 6 is not positive"):
             take(rows)
-    with pytest.raises(ValueError, match="reward -2 at row 106 is not positive"):
+    with pytest.raises(DataRefused, match="reward -2 at row 106 is not positive"):
         agent.check_offline(rows, 100)
     assert len(agent.replay) == agent.offline_transitions == 0
     assert math.isinf(agent.rewards.smallest)

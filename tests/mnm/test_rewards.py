@@ -12,6 +12,7 @@ import torch
 
 from mnm.rewards import RewardTransform
 from mnm.settings import Settings
+from mnm.transitions import DataRefused
 
 
 def transform_of(**changes: Any) -> RewardTransform:
@@ -48,13 +49,13 @@ def test_reward_that_is_not_positive_is_refused(reward: float) -> None:
         f"The reward {reward:g} at real step 102 is not positive with reward_shift=0: "
         f'set reward_shift above {abs(reward):g}, or reward_transform="exp".'
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+    with pytest.raises(DataRefused, match=f"^{re.escape(sentence)}$"):
         check(transform, [1.0, 2.0, reward, 3.0])
 
 
 def test_shift_that_the_sentence_asks_for_is_enough() -> None:
     rewards = [1.0, -16.2736]
-    with pytest.raises(ValueError, match="set reward_shift above ") as error:
+    with pytest.raises(DataRefused, match="set reward_shift above ") as error:
         check(transform_of(reward_transform="shift", reward_shift=0.01), rewards)
     asked = float(re.search(r"reward_shift above ([\d.]+)", str(error.value)).group(1))  # type: ignore[union-attr]
     transform = transform_of(reward_transform="shift", reward_shift=asked * 1.001)
@@ -70,7 +71,7 @@ def test_termination_without_a_positive_terminal_reward_is_refused(shift: float)
         "no positive reward: set terminal_reward or a positive reward_shift, "
         'or reward_transform="exp".'
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+    with pytest.raises(DataRefused, match=f"^{re.escape(sentence)}$"):
         check(transform, [1.0, 1.0, 1.0], [False, True, False])
     # Without a termination the same rewards are in order.
     check(transform, [1.0, 1.0, 1.0])
@@ -95,9 +96,9 @@ def test_a_refused_batch_leaves_the_smallest_reward_as_it_was() -> None:
     transform = transform_of(reward_transform="shift", reward_shift=0.0)
     check(transform, [2.0, 0.5])
     check(transform, [1.0])
-    with pytest.raises(ValueError, match="is not positive"):
+    with pytest.raises(DataRefused, match="is not positive"):
         check(transform, [-1.0])
-    with pytest.raises(ValueError, match="terminated"):
+    with pytest.raises(DataRefused, match="terminated"):
         check(transform, [0.25], [True])
     assert transform.smallest == 0.5
 

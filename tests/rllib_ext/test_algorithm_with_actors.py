@@ -16,6 +16,7 @@ import torch
 
 from mnm import Transitions
 from rllib_ext import MnM
+from rllib_ext.errors import CheckpointFailed
 from tests.mnm.small_cases import assert_same_rows, same_tensors
 from tests.rllib_ext.small_checkpoints import AGENT, overwrite
 from tests.rllib_ext.small_configs import evaluating, tiny_config
@@ -172,7 +173,7 @@ def test_a_remote_learner_refuses_what_does_not_fit_and_can_be_used_again(
     check_result(algo.train(), ratio=1.0)
     overwrite(copy / AGENT)
     (copy / "task.json").write_text(json.dumps(task))
-    with pytest.raises(ValueError, match=r"could not be .* restored"):
+    with pytest.raises(CheckpointFailed, match=r"could not be .* restored"):
         algo.restore_from_path(str(copy))
     before = algo.coordinator.counts.steps_returned
     for _ in range(8):

@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import yaml
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from mnm import Settings
@@ -140,6 +141,38 @@ REFUSALS: dict[str, tuple[Any, str]] = {
         lambda: plain().training(minibatch_size=3),
         "minibatch_size has no effect on MnM: use batch_size",
     ),
+    "model_config": (
+        lambda: plain().rl_module(model_config={"fcnet_hiddens": [64, 64]}),
+        r"^model_config has no effect on MnM: use hidden_sizes, .* in training\(\)\.$",
+    ),
+    "model_config as a dataclass": (
+        lambda: plain().rl_module(model_config=DefaultModelConfig()),
+        r"^model_config=.* has no effect on MnM: use hidden_sizes",
+    ),
+    "model": (
+        lambda: plain().training(model={"fcnet_hiddens": [64, 64]}),
+        "^model has no effect on MnM: use hidden_sizes",
+    ),
+    "learner_config_dict": (
+        lambda: plain().training(learner_config_dict={"actor_lr": 1e-3}),
+        r"^learner_config_dict has no effect on MnM: set .* by its name in training\(\)",
+    ),
+    "learner_config_dict of learners": (
+        lambda: plain().learners(learner_config_dict={"actor_lr": 1e-3}),
+        "^learner_config_dict has no effect on MnM",
+    ),
+    "explore": (
+        lambda: plain().env_runners(explore=False),
+        "^explore=False has no effect on MnM: collectors always sample .*evaluation_config",
+    ),
+    "batch_mode": (
+        lambda: plain().env_runners(batch_mode="complete_episodes"),
+        "^batch_mode='complete_episodes' has no effect on MnM: .* rollout_fragment_length",
+    ),
+    "max_requests_in_flight_per_env_runner": (
+        lambda: plain().env_runners(max_requests_in_flight_per_env_runner=1),
+        "^max_requests_in_flight_per_env_runner=1 has no effect on MnM: .* max_weight_lag",
+    ),
     "own rl_module_spec": (
         lambda: plain().rl_module(rl_module_spec=RLModuleSpec(module_class=PolicyModule)),
         "A custom rl_module_spec is not supported",
@@ -265,6 +298,25 @@ def test_validate_refuses_in_one_sentence(case: str) -> None:
         make().validate()
     assert type(caught.value) is ValueError
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("unit", ["episodes", "timesteps"])
+@pytest.mark.parametrize("explore", [False, True])
+def test_what_collecting_ignores_the_evaluation_may_have(unit: str, explore: bool) -> None:
+    """RLlib itself sets some of it there."""
+    config = plain().evaluation(
+        evaluation_interval=1,
+        evaluation_duration_unit=unit,
+        evaluation_config={
+            "explore": explore,
+            "batch_mode": "complete_episodes",
+            "max_requests_in_flight_per_env_runner": 1,
+        },
+    )
+    config.validate()
+    of_evaluation = config.get_evaluation_config_object()
+    of_evaluation.validate()
+    assert of_evaluation.explore is explore
 
 
 def test_a_lag_of_one_round_is_enough() -> None:

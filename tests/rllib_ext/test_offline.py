@@ -14,7 +14,7 @@ from ray import tune
 
 from distributed.transition_log import TransitionLog
 from distributed.wire import from_arrow, to_arrow
-from mnm import Transitions
+from mnm import DataRefused, Transitions
 from mnm.settings import ALGORITHMS
 from mnm.transitions import COLUMNS
 from rllib_ext import MnM, MnMConfig
@@ -222,7 +222,7 @@ def test_a_bad_file_ends_the_run_before_it_begins(
     output = tmp_path / "output"
     config = tiny_config("sac", num_learners=num_learners).offline_data(input_=data, output=output)
     sentence = r"run=later/part-000000-0-10\.parquet: column rewards, row 4"
-    with built(config) as algo, pytest.raises(ValueError, match=sentence):
+    with built(config) as algo, pytest.raises(DataRefused, match=sentence):
         algo.train()
     assert logged(output).empty
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray import cloudpickle
+from ray.exceptions import RayTaskError
 
+from distributed.vector_env import EnvironmentFailed
+from mnm import DataRefused
+from rllib_ext.errors import CheckpointFailed
 from rllib_ext.run_plan import RunPlan
 from rllib_ext.tune_run import Recovery, ReturnStopper
 
@@ -78,7 +82,7 @@ def test_an_evaluation_that_comes_again_after_a_failure_counts_once() -> None:
 
 def failed_trial(folder: Path, error: Exception) -> Any:
     file = folder / "error.pkl"
-    file.write_bytes(pickle.dumps(error))
+    file.write_bytes(cloudpickle.dumps(error))
     return SimpleNamespace(
         pickled_error_file=str(file),
         max_failures=3,
@@ -86,21 +90,52 @@ def failed_trial(folder: Path, error: Exception) -> Any:
     )
 
 
-def test_a_failed_run_says_that_it_goes_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trial = failed_trial(tmp_path, RuntimeError("The learner's process is gone"))
+def recover(trial: Any, capsys: pytest.CaptureFixture[str]) -> str:
+    """Has the callback decide, and returns the one line that it prints."""
     Recovery().on_trial_recover(1, [trial], trial)
-    assert trial.max_failures == 3
     shown = capsys.readouterr()
-    assert "(The learner's process is gone) and goes on" in shown.err
     assert not shown.out
+    (line,) = shown.err.splitlines()
+    return line
 
 
-def test_bad_data_are_not_tried_a_third_time(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def wrapped(cause: Exception) -> Exception:
+    """What Tune has of an error that the learner raised in its process, and the trial in its."""
+    for _ in range(2):
+        cause = RayTaskError("method", f"Traceback: {cause}", cause).as_instanceof_cause()
+    return cause
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("The learner's process is gone"),
+        ValueError("Expected parameter loc to satisfy the constraint Real()"),
+        CheckpointFailed("The learner's state could not be saved or restored: disk full"),
+        OSError("[Errno 28] No space left on device"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda error: error, wrapped], ids=["as it is", "wrapped"])
+def test_a_failed_run_says_that_it_goes_on(
+    error: Exception, wrap: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trial = failed_trial(tmp_path, ValueError("The reward is NaN"))
-    Recovery().on_trial_recover(1, [trial], trial)
+    trial = failed_trial(tmp_path, wrap(error))
+    line = recover(trial, capsys)
+    assert trial.max_failures == 3
+    assert f"({error}) and goes on" in line
+    assert line.endswith("(1 of 3 failures).")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [DataRefused("The reward is NaN"), EnvironmentFailed("The environment failed 3 times")],
+)
+@pytest.mark.parametrize("wrap", [lambda error: error, wrapped], ids=["as it is", "wrapped"])
+def test_bad_data_are_not_tried_a_third_time(
+    error: Exception, wrap: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = failed_trial(tmp_path, wrap(error))
+    line = recover(trial, capsys)
     assert trial.max_failures == 0
-    assert capsys.readouterr().err == ""
+    assert f"({error})" in line
+    assert "is tried once more, and its next failure" in line
