@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import ray
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
+from distributed.collector_watch import CollectorWatch
 from distributed.elasticity import ElasticActors, Load, count_actors
 from distributed.failure import FAILURES_IN_A_ROW, PROBE_EVERY_S, Failed, Seldom
 from distributed.flow import (
@@ -76,7 +76,7 @@ class Coordinator:
         self.latest: TurnReport | None = None
         self._open = OpenRequests()
         self._requests = 0
-        self._at_work_since: dict[int, float] = {}  # by collector: on its oldest open request
+        self._watch = CollectorWatch(collectors)
         self._collected: list[WaitingBatch] = []
         self._imagined: list[Imagined] = []
         self._learning: list[WaitingBatch] | None = None
@@ -117,12 +117,13 @@ class Coordinator:
         """
         deadline = time.perf_counter() + LONGEST_WAIT_S
         self.counts.weight_lag = 0
-        self._restart_hanging()
         while time.perf_counter() < deadline:
             self._request_steps()
             report = self._learn()
             if report is None:
                 self._take_collected(self._wait_and_note(deadline))
+                # Those whose answers were there are not at work any more, however late it is.
+                self._watch.restart_hanging(self._open.collectors, self.pace.request_timeout_s)
                 self._take_imagined()
                 report = self._take_report()
             if report is not None:
@@ -221,18 +222,10 @@ class Coordinator:
                 ):
                     self._requests += 1
                     if index not in self._open.collectors:
-                        self._at_work_since[index] = time.perf_counter()
+                        self._watch.begins(index)
                     opened.reference = newest_reference(self.collectors)
                     self._open.add(tag, opened)
                     self.counts.steps_requested += opened.steps
-
-    def _restart_hanging(self) -> None:
-        """Ends collectors that take too long; Ray starts them again, their answer is an error."""
-        now = time.perf_counter()
-        for index in self._open.collectors:
-            if now - self._at_work_since[index] > self.pace.request_timeout_s:
-                self._at_work_since[index] = now
-                ray.kill(self.collectors.actors()[index], no_restart=False)
 
     def _give_up(self, collector: int) -> None:
         """Counts a failure, and as lost what the collector still had to do."""
@@ -285,7 +278,7 @@ class Coordinator:
                 self._give_up(result.actor_id)
                 continue
             opened, answer = self._open.pop(result.tag), result.get()
-            self._at_work_since[opened.collector] = time.perf_counter()
+            self._watch.begins(opened.collector)
             if isinstance(answer, Failed):  # the collector lives, and answers its other request
                 self.counts.worker_failures += 1
                 self.counts.steps_lost += opened.steps
@@ -381,6 +374,7 @@ class Coordinator:
         began = time.perf_counter()
         answered = self._wait(deadline)
         seconds = time.perf_counter() - began
+        self._watch.note_waited(min(seconds, LONGEST_WAIT_S))  # the process itself may be stopped
         at_rest = self._learning is None
         self._load.seconds += seconds
         self._load.busy_s += seconds * len(self._open.collectors)

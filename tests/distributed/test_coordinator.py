@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
-import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.exceptions import RayActorError, RayTaskError
 
-from distributed import coordinator as coordinator_module
 from distributed import failure
 from distributed.coordinator import REQUESTS_PER_COLLECTOR, Coordinator
 from distributed.failure import FAILURES_IN_A_ROW, Failed
@@ -254,34 +251,6 @@ def test_a_request_that_vanishes_with_a_collector_that_is_back_at_once_is_releas
     assert flow.coordinator.counts.worker_failures == 1
     assert flow.coordinator.counts.steps_lost == 2 * flow.steps
     assert_ledger_balances(flow)
-
-
-def test_a_collector_that_hangs_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def advance(flow: Flow) -> None:
-        clock[0] += 1.0
-        for kind, request in flow.open_events():
-            if not (kind == "collect" and request.actor_id == 1 and flow.waits < 40):
-                flow.happen(kind, request)
-
-    clock, killed = [0.0], []
-
-    def kill(actor: int, no_restart: bool) -> None:
-        assert not no_restart
-        killed.append(actor)
-        flow.collectors.die(actor)
-        flow.collectors.unhealthy.clear()
-
-    monkeypatch.setattr(coordinator_module.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(ray, "kill", kill)
-    flow = Flow(2, advance=advance, max_weight_lag=1000)
-    flow.coordinator.pace = replace(flow.coordinator.pace, request_timeout_s=15.0)
-    flow.run(turns=80)
-    assert set(killed) == {1}
-    counts = flow.coordinator.counts
-    assert counts.worker_failures == len(killed) == 2  # at 16 s and, still hanging, again
-    assert counts.steps_lost == sum(2 * flow.steps for _ in killed)
-    assert_ledger_balances(flow)
-    assert flow.collectors.asked[-1].actor_id == 1 or flow.collectors.asked[-2].actor_id == 1
 
 
 def test_lost_batches_do_not_hold_up_the_flow() -> None:
