@@ -118,6 +118,7 @@ class Coordinator:
         deadline = time.perf_counter() + LONGEST_WAIT_S
         self.counts.weight_lag = 0
         while time.perf_counter() < deadline:
+            self._take_imagined()  # an in-process learner's turn may be over without a wait
             self._request_steps()
             report = self._learn()
             if report is None:
@@ -186,11 +187,15 @@ class Coordinator:
     # Collectors
 
     def _request_steps(self) -> None:
+        self._held_by = None
         if self.collectors.num_actors() == 0:
             # In this process: one batch at a time, and none while the learner is at work.
             if not self._collected and self._learning is None:
                 assert self.local_collector is not None
                 opened, arguments = self._next_request()
+                if not self._within_lag(opened):
+                    self._held_by = self._oldest_weights_user()
+                    return
                 answer = self.local_collector.collect(**arguments)
                 if isinstance(answer, Failed):
                     raise answer.error
@@ -205,7 +210,6 @@ class Coordinator:
         # A collector whose batch still waits for the learner is left: more would only grow old.
         waiting = {batch.collector for batch in self._collected}
         retiring = set() if self.elastic is None else self.elastic.retiring
-        self._held_by = None
         for place in range(REQUESTS_PER_COLLECTOR):  # a first request for each before a second
             for index in self._open.with_at_most(place, healthy):
                 if index in waiting or index in retiring:
@@ -406,8 +410,7 @@ class Coordinator:
         if references:
             ready = wait_for_any(references, timeout)
             return {tags[reference] for reference in ready if reference in tags}
-        if self.collectors.num_actors():
-            time.sleep(min(0.1, timeout))  # every collector is down: RLlib restarts them
+        time.sleep(min(0.1, timeout))  # whoever is to answer is down, and being restarted
         return set()
 
 

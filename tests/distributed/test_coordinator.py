@@ -13,7 +13,13 @@ from distributed import failure
 from distributed.coordinator import REQUESTS_PER_COLLECTOR, Coordinator
 from distributed.failure import FAILURES_IN_A_ROW, Failed
 from distributed.flow import Pace
-from tests.distributed.scripted_flow import Flow, ScriptedManager, ScriptOver
+from tests.distributed.scripted_flow import (
+    Flow,
+    ScriptedCoordinator,
+    ScriptedManager,
+    ScriptedPool,
+    ScriptOver,
+)
 
 
 def everything_at_once(flow: Flow) -> None:
@@ -362,8 +368,8 @@ def test_rollout_workers_that_were_just_asked_are_not_asked_again(
 class InProcess:
     """Collector and learner of the deterministic mode, in one object that notes the order."""
 
-    def __init__(self) -> None:
-        self.flow = Flow(0)
+    def __init__(self, num_workers: int = 0) -> None:
+        self.flow = Flow(0, num_workers)
         self.calls: list[Any] = []
 
     def collect(
@@ -372,11 +378,12 @@ class InProcess:
         self.calls.append(("collect", policy))
         reference = f"batch-0-{len(self.flow.rows)}"
         self.flow.rows[reference] = vector_steps
+        self.flow.returned += vector_steps
         return [reference], vector_steps, reference
 
-    def turn(self, real: Any, synthetic: Any) -> Any:
+    def turn(self, real: Any, synthetic: Any, rollout_parts: int | None = None) -> Any:
         self.calls.append(("turn", real))
-        return self.flow.report(real, synthetic)
+        return self.flow.report(real, synthetic, rollout_parts)
 
 
 def test_without_actors_collecting_and_learning_take_turns() -> None:
@@ -405,6 +412,52 @@ def test_without_actors_collecting_and_learning_take_turns() -> None:
     )
     assert seen == [f"batch-0-{index}" for index in range(4)]
     assert coordinator.counts.weight_lag_max == 10
+
+
+def in_process_with_pool(advance: Any, max_weight_lag: int) -> tuple[Flow, Coordinator]:
+    """Collector and learner in this process, and one rollout worker."""
+    both = InProcess(num_workers=1)
+    flow = both.flow
+    coordinator = ScriptedCoordinator(
+        flow.collectors,
+        both,
+        None,
+        both,
+        ScriptedPool(flow.workers),
+        Pace(10, 10, 20, max_weight_lag),
+        flow.metrics_seen.extend,
+    )
+    coordinator.flow, flow.coordinator, flow.advance = flow, coordinator, advance
+    coordinator.start()
+    return flow, coordinator
+
+
+def test_a_learner_in_this_process_is_given_what_the_pool_imagined() -> None:
+    """Its turns follow one another without a wait."""
+    flow, coordinator = in_process_with_pool(everything_at_once, max_weight_lag=1000)
+    for _ in range(30):
+        assert coordinator.turn() is not None
+        everything_at_once(flow)
+    imagined = [reference for turn in flow.synthetic_of_turns for reference in turn]
+    assert len(imagined) == len(set(imagined)) > 5
+
+
+def test_a_collector_in_this_process_waits_for_the_pool_rather_than_exceed_the_lag() -> None:
+    def advance(flow: Flow) -> None:
+        if flow.waits % 4 == 0:
+            everything_at_once(flow)
+
+    flow, coordinator = in_process_with_pool(advance, max_weight_lag=50)
+    pool = coordinator.pool
+    assert pool is not None
+    for _ in range(60):
+        assert coordinator.turn() is not None
+        oldest = min(pool.published_at, default=flow.returned)
+        assert flow.returned - oldest <= 50
+    assert flow.returned > 300
+    assert max(flow.ages) <= 50
+    assert flow.waits > 10, "nobody was waited for"
+    assert coordinator.counts.weight_lag_max <= 50
 
 
 def task_error(cause: Exception) -> RayTaskError:
