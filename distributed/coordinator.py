@@ -21,17 +21,16 @@ from distributed.flow import (
     collect,
     is_under_way,
     newest_reference,
-    take_turn,
     under_way,
     wait_for_any,
 )
 from distributed.learner_core import TurnReport
+from distributed.learner_turns import LearnerTurns
 from distributed.open_requests import OpenRequest, OpenRequests
 from distributed.rollout_pool import Imagined, RolloutPool
 
 COLLECT = "collect-"  # with the request's number: the tag of its answer
 REQUESTS_PER_COLLECTOR = 2  # open at once, so that none waits for the driver between two
-LEARNER_GONE = "The learner's process is gone: restore the last checkpoint."
 LONGEST_WAIT_S = 10.0  # of one turn without a report of the learner
 
 
@@ -67,7 +66,6 @@ class Coordinator:
         self.collectors = collectors
         self.local_collector = local_collector
         self.learner = learner
-        self.local_learner = local_learner
         self.pool = pool
         self.pace = pace
         self.on_batches = on_batches
@@ -79,8 +77,7 @@ class Coordinator:
         self._watch = CollectorWatch(collectors)
         self._collected: list[WaitingBatch] = []
         self._imagined: list[Imagined] = []
-        self._learning: list[WaitingBatch] | None = None
-        self._learning_imagined: list[Imagined] = []
+        self._learning = LearnerTurns(learner, local_learner)
         self._load = Load()  # of the collectors, since they last were adapted to it
         self._held_by: str | None = None  # what keeps collectors without a request from having one
         self._failures_in_a_row = 0
@@ -96,14 +93,12 @@ class Coordinator:
         """Has the learner publish its present weights, new or restored.
 
         Batches that still wait are dropped: they belong to what was there before a restore.
+
+        Raises:
+            RuntimeError: the learner's process is gone.
         """
         self._collected, self._imagined = [], []
-        if self.learner is None:
-            assert self.local_learner is not None
-            report = self.local_learner.turn([], [])
-        else:
-            (result,) = self.learner.foreach_actor(take_turn, kwargs={"real": [], "synthetic": []})
-            report = result.get() if result.ok else _raise(result.get())
+        report = self._learning.publish()
         self.latest = report
         counts = self.counts
         counts.steps_returned = report.env_steps
@@ -114,6 +109,10 @@ class Coordinator:
         """Runs the flow until the learner has reported once; None if it has not in a while.
 
         A learner of its own is at its next turn when this returns.
+
+        Raises:
+            RuntimeError: the learner's process is gone.
+            Exception: what the code of an actor raised; of collectors and workers, again and again.
         """
         deadline = time.perf_counter() + LONGEST_WAIT_S
         self.counts.weight_lag = 0
@@ -129,7 +128,7 @@ class Coordinator:
                 report = self._take_report()
             if report is not None:
                 self._distribute(report)
-                if self.learner is not None:
+                if self._learning.is_actor:
                     self._request_steps()
                     self._learn()
                 return report
@@ -140,13 +139,18 @@ class Coordinator:
 
         Returns:
             That turn's report; None if the learner was at rest.
+
+        Raises:
+            RuntimeError: the learner's process is gone.
         """
         report = None
-        while self._learning is not None:
+        self._learning.check()
+        while self._learning.at_work:
             self._take_collected(self._wait(time.perf_counter() + LONGEST_WAIT_S))
             report = self._take_report()
             if report is not None:
                 self._distribute(report)
+            self._learning.check()
         return report
 
     def probe(self) -> None:
@@ -159,11 +163,11 @@ class Coordinator:
         """Has collectors and rollout workers grow or shrink where they may."""
         load, self._load = self._load, Load()
         if self.elastic is not None:
-            batches = (*self._collected, *(self._learning or []))
+            batches = (*self._collected, *self._learning.real)
             batches_of = {batch.collector for batch in batches}
             self.elastic.adapt(load, self._open.collectors | batches_of)
         if self.pool is not None:
-            answers = (*self._imagined, *self._learning_imagined)
+            answers = (*self._imagined, *self._learning.imagined)
             self.pool.adapt({answer.worker for answer in answers})
 
     def actor_counts(self) -> dict[str, int]:
@@ -190,7 +194,7 @@ class Coordinator:
         self._held_by = None
         if self.collectors.num_actors() == 0:
             # In this process: one batch at a time, and none while the learner is at work.
-            if not self._collected and self._learning is None:
+            if not self._collected and not self._learning.at_work:
                 assert self.local_collector is not None
                 opened, arguments = self._next_request()
                 if not self._within_lag(opened):
@@ -314,42 +318,29 @@ class Coordinator:
 
     def _learn(self) -> TurnReport | None:
         """Gives the learner what has come in, if it is free; its report if it is in-process."""
-        if self._learning is not None or not (self._collected or self._imagined):
+        self._learning.check()
+        if self._learning.at_work or not (self._collected or self._imagined):
             return None
         batches, imagined = self._collected, self._imagined
         self._collected, self._imagined = [], []
-        arguments: dict[str, Any] = {
-            "real": [batch.reference for batch in batches],
-            "synthetic": [answer.reference for answer in imagined],
-        }
-        if self.pool is not None:
-            arguments["rollout_parts"] = self.pool.size
-        self._learning, self._learning_imagined = batches, imagined
         self._waited = (len(batches), len(imagined))
-        if self.learner is None:
-            assert self.local_learner is not None
-            return self._finish(self.local_learner.turn(**arguments))
-        sent = self.learner.foreach_actor_async(take_turn, tag="turn", kwargs=arguments)
-        if not sent:
-            raise RuntimeError(LEARNER_GONE)
-        return None
+        parts = None if self.pool is None else self.pool.size
+        report = self._learning.begin(batches, imagined, parts)
+        return None if report is None else self._finish(report)
 
     def _take_report(self) -> TurnReport | None:
-        if self.learner is None:
-            return None
-        for result in self.learner.fetch_ready_async_reqs(tags="turn"):
-            return self._finish(result.get() if result.ok else _raise(result.get()))
-        return None
+        report = self._learning.take_report()
+        return None if report is None else self._finish(report)
 
     def _finish(self, report: TurnReport) -> TurnReport:
-        learned = dict(enumerate(self._learning or []))
+        learned = dict(enumerate(self._learning.real))
         for position in report.lost_real:
             lost = learned.pop(position)
             self.counts.steps_returned -= lost.steps
             self.counts.steps_lost += lost.steps
         if learned:
             self.on_batches([batch.metrics for batch in learned.values()])
-        self._learning, self._learning_imagined = None, []
+        self._learning.rest()
         self.counts.learner_idle_s += report.idle_s
         self.counts.note_non_finite(report.statistics)
         self.latest = report
@@ -379,7 +370,7 @@ class Coordinator:
         answered = self._wait(deadline)
         seconds = time.perf_counter() - began
         self._watch.note_waited(min(seconds, LONGEST_WAIT_S))  # the process itself may be stopped
-        at_rest = self._learning is None
+        at_rest = not self._learning.at_work
         self._load.seconds += seconds
         self._load.busy_s += seconds * len(self._open.collectors)
         # Where the lag holds collectors back, more of them would only wait too.
@@ -403,7 +394,7 @@ class Coordinator:
         """
         # A collector answers in order, so its oldest request is the one to look at.
         tags = self._open.next_answers()
-        references = [*tags, *under_way(self.learner, "turn")]
+        references = [*tags, *self._learning.open_answers]
         if self.pool is not None:
             references += under_way(self.pool.manager, "imagine")
         timeout = max(0.0, deadline - time.perf_counter())
@@ -412,7 +403,3 @@ class Coordinator:
             return {tags[reference] for reference in ready if reference in tags}
         time.sleep(min(0.1, timeout))  # whoever is to answer is down, and being restarted
         return set()
-
-
-def _raise(error: Exception) -> Any:
-    raise error

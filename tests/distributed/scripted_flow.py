@@ -306,7 +306,7 @@ class Flow:
         return reports
 
     def _start(self, func: str, kwargs: dict[str, Any]) -> list[Answer]:
-        return [Answer(0, self.report(**kwargs))]
+        return [Answer(0, self.report(**kwargs)) for _ in self.learner.healthy_actor_ids()]
 
 
 class ScriptedPool(RolloutPool):

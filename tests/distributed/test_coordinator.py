@@ -299,6 +299,32 @@ def test_a_learner_that_is_gone_is_named() -> None:
         flow.run(turns=5)
 
 
+@pytest.mark.parametrize("noticed_by", ["its turn", "somebody else"])
+def test_a_learner_that_dies_is_named_whatever_is_asked_of_it(noticed_by: str) -> None:
+    def advance(flow: Flow) -> None:
+        if flow.waits > 100:
+            raise ScriptOver
+        if flow.version == 3:
+            if noticed_by == "its turn":
+                flow.learner.die(0)
+            else:
+                flow.learner.drop(0)
+        everything_at_once(flow)
+
+    flow = Flow(2, advance=advance)
+    coordinator = flow.coordinator
+    for ask in (
+        lambda: [coordinator.turn() for _ in range(10)],
+        coordinator.turn,
+        coordinator.finish_learning,
+        coordinator.start,
+        coordinator.turn,
+    ):
+        with pytest.raises(RuntimeError, match="learner's process is gone"):
+            ask()
+    assert flow.version == 3
+
+
 def test_errors_in_a_row_of_collectors_own_code_end_the_run() -> None:
     def advance(flow: Flow) -> None:
         for request in list(flow.collectors.open):
@@ -412,6 +438,27 @@ def test_without_actors_collecting_and_learning_take_turns() -> None:
     )
     assert seen == [f"batch-0-{index}" for index in range(4)]
     assert coordinator.counts.weight_lag_max == 10
+
+
+def test_a_learner_in_this_process_that_raised_is_at_rest() -> None:
+    """A restore needs it so."""
+    both = InProcess()
+    coordinator = Coordinator(
+        ScriptedManager([]), both, None, both, None, Pace(10, 10, 20, 100), lambda metrics: None
+    )
+    coordinator.start()
+
+    def raises(real: Any, synthetic: Any) -> Any:
+        raise ValueError("not finite at step 7")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(both, "turn", raises)
+        with pytest.raises(ValueError, match="not finite at step 7"):
+            coordinator.turn()
+        with pytest.raises(ValueError, match="not finite at step 7"):
+            coordinator.turn()
+    assert coordinator.finish_learning() is None
+    assert coordinator.turn() is not None
 
 
 def in_process_with_pool(advance: Any, max_weight_lag: int) -> tuple[Flow, Coordinator]:
