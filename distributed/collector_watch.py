@@ -8,11 +8,14 @@ from collections.abc import Iterable
 import ray
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
+from distributed.elasticity import ElasticActors
+from distributed.failure import PROBE_EVERY_S, Seldom, raise_if_none_returns
+
 logger = logging.getLogger(__name__)
 
 
 class CollectorWatch:
-    """Restarts collectors that hang.
+    """Restarts collectors that hang, and ends a run that has none left.
 
     A collector is judged by the time that the driver has waited for it. While the driver is
     elsewhere, at an evaluation, a checkpoint, a turn of its own learner or between two calls of
@@ -24,6 +27,7 @@ class CollectorWatch:
 
     def __init__(self, collectors: FaultTolerantActorManager) -> None:
         self._collectors = collectors
+        self._is_time_to_look = Seldom(PROBE_EVERY_S)
         self._waited_s = 0.0  # by the driver, in all
         self._begun_at: dict[int, float] = {}  # of that, when the oldest open request was begun
 
@@ -55,3 +59,17 @@ class CollectorWatch:
                 )
                 self.begins(index)
                 ray.kill(self._collectors.actors()[index], no_restart=False)
+
+    def check_that_some_return(self, elastic: ElasticActors | None) -> None:
+        """What to call while no collector is in service.
+
+        Args:
+            elastic: the collectors beside those reserved; None: there are never any.
+
+        Raises:
+            RuntimeError: all are dead, and none will come back.
+        """
+        if elastic is not None and elastic.may_grow:
+            return
+        if self._is_time_to_look():
+            raise_if_none_returns("collectors", self._collectors.actors().values())

@@ -111,7 +111,7 @@ class Coordinator:
         A learner of its own is at its next turn when this returns.
 
         Raises:
-            RuntimeError: the learner's process is gone.
+            RuntimeError: the learner's process is gone, or all collectors' or workers' for good.
             Exception: what the code of an actor raised; of collectors and workers, again and again.
         """
         deadline = time.perf_counter() + LONGEST_WAIT_S
@@ -155,7 +155,11 @@ class Coordinator:
 
     def probe(self) -> None:
         """Brings restarted rollout workers back, where it did not try just now; collectors are
-        RLlib's own to bring back."""
+        RLlib's own to bring back.
+
+        Raises:
+            RuntimeError: all rollout workers are dead for good.
+        """
         if self.pool is not None and self._is_time_to_probe():
             self.counts.worker_restarts += self.pool.probe()
 
@@ -208,6 +212,8 @@ class Coordinator:
                 self._take_batch(opened, WaitingBatch(0, reference, steps, metrics))
             return
         healthy = self.collectors.healthy_actor_ids()
+        if not healthy:
+            self._watch.check_that_some_return(self.elastic)
         # Ray's manager drops the requests of a collector that it finds dead: no answer will come.
         for collector in self._open.collectors - set(healthy):
             self._give_up(collector)

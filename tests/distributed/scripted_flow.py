@@ -318,6 +318,8 @@ class ScriptedPool(RolloutPool):
         self.load = Load()
         self._waiting = deque()
         self._running = {}
+        self._failures_in_a_row = 0
+        self._deaths_in_a_row = 0
 
     def submit(self, requests: Any, weights: Any, published_at: int) -> None:
         # The book needs the age of the weights: it travels beside them.

@@ -1,4 +1,4 @@
-"""Tests of the watch over collectors: who hangs, by the time that the driver waited for it."""
+"""Tests of the watch over collectors: who hangs, and whether any that are dead come back."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 import pytest
 import ray
 
+from distributed import collector_watch
 from distributed import coordinator as coordinator_module
-from tests.distributed.scripted_flow import Flow
+from distributed.elasticity import ElasticActors
+from tests.distributed.scripted_flow import Flow, ScriptOver
 
 TIMEOUT_S = 15.0
 
@@ -130,3 +132,45 @@ def test_a_process_that_was_stopped_gives_collectors_the_time_to_answer(
     flow = watched(clock, monkeypatch, advance)
     assert flow.run(turns=20) > 5
     assert not clock.killed
+
+
+def both_die(flow: Flow) -> None:
+    """At the third wait; the learner and whoever lives answer at once."""
+    if flow.waits > 30:
+        raise ScriptOver
+    for kind, request in flow.open_events():
+        flow.happen(kind, request)
+    if flow.waits == 3:
+        flow.collectors.die(1)
+        flow.collectors.die(2)
+
+
+def raise_at_once(group: str, actors: object) -> None:
+    raise RuntimeError(f"All {group} are dead")
+
+
+def test_a_run_whose_collectors_stay_away_for_good_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector_watch, "raise_if_none_returns", raise_at_once)
+    flow = Flow(2, advance=both_die)
+    with pytest.raises(RuntimeError, match="All collectors are dead"):
+        flow.run(turns=100)
+    assert flow.waits < 6
+
+
+@pytest.mark.parametrize(("most", "ends"), [(2, True), (3, False)])
+def test_collectors_beside_the_reserved_ones_may_take_their_place(
+    most: int, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector_watch, "raise_if_none_returns", raise_at_once)
+    flow = Flow(2, advance=both_die)
+    flow.coordinator.elastic = ElasticActors(
+        flow.collectors,  # type: ignore[arg-type]
+        lambda number: number,
+        most,
+    )
+    if not ends:
+        flow.run(turns=100)
+        assert flow.waits > 30
+        return
+    with pytest.raises(RuntimeError, match="All collectors are dead"):
+        flow.run(turns=100)
