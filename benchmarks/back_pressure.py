@@ -70,7 +70,7 @@ class LoadMeter:
             self._learner.memory_info().rss,
             int(ray.cluster_resources()[name] - ray.available_resources().get(name, 0.0)),
             len(flow._open),
-            len(flow._collected) + len(flow._learning or []),
+            len(flow._collected) + len(flow._learning.real),
         )
 
     def most_during(self, work: Callable[[], Any]) -> Load:

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import ray
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
+from distributed.collector_watch import CollectorWatch
 from distributed.elasticity import ElasticActors, Load, count_actors
 from distributed.failure import FAILURES_IN_A_ROW, PROBE_EVERY_S, Failed, Seldom
 from distributed.flow import (
@@ -21,17 +21,16 @@ from distributed.flow import (
     collect,
     is_under_way,
     newest_reference,
-    take_turn,
     under_way,
     wait_for_any,
 )
 from distributed.learner_core import TurnReport
+from distributed.learner_turns import LearnerTurns
 from distributed.open_requests import OpenRequest, OpenRequests
 from distributed.rollout_pool import Imagined, RolloutPool
 
 COLLECT = "collect-"  # with the request's number: the tag of its answer
 REQUESTS_PER_COLLECTOR = 2  # open at once, so that none waits for the driver between two
-LEARNER_GONE = "The learner's process is gone: restore the last checkpoint."
 LONGEST_WAIT_S = 10.0  # of one turn without a report of the learner
 
 
@@ -67,7 +66,6 @@ class Coordinator:
         self.collectors = collectors
         self.local_collector = local_collector
         self.learner = learner
-        self.local_learner = local_learner
         self.pool = pool
         self.pace = pace
         self.on_batches = on_batches
@@ -76,11 +74,10 @@ class Coordinator:
         self.latest: TurnReport | None = None
         self._open = OpenRequests()
         self._requests = 0
-        self._at_work_since: dict[int, float] = {}  # by collector: on its oldest open request
+        self._watch = CollectorWatch(collectors)
         self._collected: list[WaitingBatch] = []
         self._imagined: list[Imagined] = []
-        self._learning: list[WaitingBatch] | None = None
-        self._learning_imagined: list[Imagined] = []
+        self._learning = LearnerTurns(learner, local_learner)
         self._load = Load()  # of the collectors, since they last were adapted to it
         self._held_by: str | None = None  # what keeps collectors without a request from having one
         self._failures_in_a_row = 0
@@ -96,14 +93,12 @@ class Coordinator:
         """Has the learner publish its present weights, new or restored.
 
         Batches that still wait are dropped: they belong to what was there before a restore.
+
+        Raises:
+            RuntimeError: the learner's process is gone.
         """
         self._collected, self._imagined = [], []
-        if self.learner is None:
-            assert self.local_learner is not None
-            report = self.local_learner.turn([], [])
-        else:
-            (result,) = self.learner.foreach_actor(take_turn, kwargs={"real": [], "synthetic": []})
-            report = result.get() if result.ok else _raise(result.get())
+        report = self._learning.publish()
         self.latest = report
         counts = self.counts
         counts.steps_returned = report.env_steps
@@ -114,20 +109,26 @@ class Coordinator:
         """Runs the flow until the learner has reported once; None if it has not in a while.
 
         A learner of its own is at its next turn when this returns.
+
+        Raises:
+            RuntimeError: the learner's process is gone, or all collectors' or workers' for good.
+            Exception: what the code of an actor raised; of collectors and workers, again and again.
         """
         deadline = time.perf_counter() + LONGEST_WAIT_S
         self.counts.weight_lag = 0
-        self._restart_hanging()
         while time.perf_counter() < deadline:
+            self._take_imagined()  # an in-process learner's turn may be over without a wait
             self._request_steps()
             report = self._learn()
             if report is None:
                 self._take_collected(self._wait_and_note(deadline))
+                # Those whose answers were there are not at work any more, however late it is.
+                self._watch.restart_hanging(self._open.collectors, self.pace.request_timeout_s)
                 self._take_imagined()
                 report = self._take_report()
             if report is not None:
                 self._distribute(report)
-                if self.learner is not None:
+                if self._learning.is_actor:
                     self._request_steps()
                     self._learn()
                 return report
@@ -138,18 +139,27 @@ class Coordinator:
 
         Returns:
             That turn's report; None if the learner was at rest.
+
+        Raises:
+            RuntimeError: the learner's process is gone.
         """
         report = None
-        while self._learning is not None:
+        self._learning.check()
+        while self._learning.at_work:
             self._take_collected(self._wait(time.perf_counter() + LONGEST_WAIT_S))
             report = self._take_report()
             if report is not None:
                 self._distribute(report)
+            self._learning.check()
         return report
 
     def probe(self) -> None:
         """Brings restarted rollout workers back, where it did not try just now; collectors are
-        RLlib's own to bring back."""
+        RLlib's own to bring back.
+
+        Raises:
+            RuntimeError: all rollout workers are dead for good.
+        """
         if self.pool is not None and self._is_time_to_probe():
             self.counts.worker_restarts += self.pool.probe()
 
@@ -157,11 +167,11 @@ class Coordinator:
         """Has collectors and rollout workers grow or shrink where they may."""
         load, self._load = self._load, Load()
         if self.elastic is not None:
-            batches = (*self._collected, *(self._learning or []))
+            batches = (*self._collected, *self._learning.real)
             batches_of = {batch.collector for batch in batches}
             self.elastic.adapt(load, self._open.collectors | batches_of)
         if self.pool is not None:
-            answers = (*self._imagined, *self._learning_imagined)
+            answers = (*self._imagined, *self._learning.imagined)
             self.pool.adapt({answer.worker for answer in answers})
 
     def actor_counts(self) -> dict[str, int]:
@@ -185,11 +195,15 @@ class Coordinator:
     # Collectors
 
     def _request_steps(self) -> None:
+        self._held_by = None
         if self.collectors.num_actors() == 0:
             # In this process: one batch at a time, and none while the learner is at work.
-            if not self._collected and self._learning is None:
+            if not self._collected and not self._learning.at_work:
                 assert self.local_collector is not None
                 opened, arguments = self._next_request()
+                if not self._within_lag(opened):
+                    self._held_by = self._oldest_weights_user()
+                    return
                 answer = self.local_collector.collect(**arguments)
                 if isinstance(answer, Failed):
                     raise answer.error
@@ -198,13 +212,14 @@ class Coordinator:
                 self._take_batch(opened, WaitingBatch(0, reference, steps, metrics))
             return
         healthy = self.collectors.healthy_actor_ids()
+        if not healthy:
+            self._watch.check_that_some_return(self.elastic)
         # Ray's manager drops the requests of a collector that it finds dead: no answer will come.
         for collector in self._open.collectors - set(healthy):
             self._give_up(collector)
         # A collector whose batch still waits for the learner is left: more would only grow old.
         waiting = {batch.collector for batch in self._collected}
         retiring = set() if self.elastic is None else self.elastic.retiring
-        self._held_by = None
         for place in range(REQUESTS_PER_COLLECTOR):  # a first request for each before a second
             for index in self._open.with_at_most(place, healthy):
                 if index in waiting or index in retiring:
@@ -221,18 +236,10 @@ class Coordinator:
                 ):
                     self._requests += 1
                     if index not in self._open.collectors:
-                        self._at_work_since[index] = time.perf_counter()
+                        self._watch.begins(index)
                     opened.reference = newest_reference(self.collectors)
                     self._open.add(tag, opened)
                     self.counts.steps_requested += opened.steps
-
-    def _restart_hanging(self) -> None:
-        """Ends collectors that take too long; Ray starts them again, their answer is an error."""
-        now = time.perf_counter()
-        for index in self._open.collectors:
-            if now - self._at_work_since[index] > self.pace.request_timeout_s:
-                self._at_work_since[index] = now
-                ray.kill(self.collectors.actors()[index], no_restart=False)
 
     def _give_up(self, collector: int) -> None:
         """Counts a failure, and as lost what the collector still had to do."""
@@ -285,7 +292,7 @@ class Coordinator:
                 self._give_up(result.actor_id)
                 continue
             opened, answer = self._open.pop(result.tag), result.get()
-            self._at_work_since[opened.collector] = time.perf_counter()
+            self._watch.begins(opened.collector)
             if isinstance(answer, Failed):  # the collector lives, and answers its other request
                 self.counts.worker_failures += 1
                 self.counts.steps_lost += opened.steps
@@ -317,42 +324,29 @@ class Coordinator:
 
     def _learn(self) -> TurnReport | None:
         """Gives the learner what has come in, if it is free; its report if it is in-process."""
-        if self._learning is not None or not (self._collected or self._imagined):
+        self._learning.check()
+        if self._learning.at_work or not (self._collected or self._imagined):
             return None
         batches, imagined = self._collected, self._imagined
         self._collected, self._imagined = [], []
-        arguments: dict[str, Any] = {
-            "real": [batch.reference for batch in batches],
-            "synthetic": [answer.reference for answer in imagined],
-        }
-        if self.pool is not None:
-            arguments["rollout_parts"] = self.pool.size
-        self._learning, self._learning_imagined = batches, imagined
         self._waited = (len(batches), len(imagined))
-        if self.learner is None:
-            assert self.local_learner is not None
-            return self._finish(self.local_learner.turn(**arguments))
-        sent = self.learner.foreach_actor_async(take_turn, tag="turn", kwargs=arguments)
-        if not sent:
-            raise RuntimeError(LEARNER_GONE)
-        return None
+        parts = None if self.pool is None else self.pool.size
+        report = self._learning.begin(batches, imagined, parts)
+        return None if report is None else self._finish(report)
 
     def _take_report(self) -> TurnReport | None:
-        if self.learner is None:
-            return None
-        for result in self.learner.fetch_ready_async_reqs(tags="turn"):
-            return self._finish(result.get() if result.ok else _raise(result.get()))
-        return None
+        report = self._learning.take_report()
+        return None if report is None else self._finish(report)
 
     def _finish(self, report: TurnReport) -> TurnReport:
-        learned = dict(enumerate(self._learning or []))
+        learned = dict(enumerate(self._learning.real))
         for position in report.lost_real:
             lost = learned.pop(position)
             self.counts.steps_returned -= lost.steps
             self.counts.steps_lost += lost.steps
         if learned:
             self.on_batches([batch.metrics for batch in learned.values()])
-        self._learning, self._learning_imagined = None, []
+        self._learning.rest()
         self.counts.learner_idle_s += report.idle_s
         self.counts.note_non_finite(report.statistics)
         self.latest = report
@@ -381,7 +375,8 @@ class Coordinator:
         began = time.perf_counter()
         answered = self._wait(deadline)
         seconds = time.perf_counter() - began
-        at_rest = self._learning is None
+        self._watch.note_waited(min(seconds, LONGEST_WAIT_S))  # the process itself may be stopped
+        at_rest = not self._learning.at_work
         self._load.seconds += seconds
         self._load.busy_s += seconds * len(self._open.collectors)
         # Where the lag holds collectors back, more of them would only wait too.
@@ -405,17 +400,12 @@ class Coordinator:
         """
         # A collector answers in order, so its oldest request is the one to look at.
         tags = self._open.next_answers()
-        references = [*tags, *under_way(self.learner, "turn")]
+        references = [*tags, *self._learning.open_answers]
         if self.pool is not None:
             references += under_way(self.pool.manager, "imagine")
         timeout = max(0.0, deadline - time.perf_counter())
         if references:
             ready = wait_for_any(references, timeout)
             return {tags[reference] for reference in ready if reference in tags}
-        if self.collectors.num_actors():
-            time.sleep(min(0.1, timeout))  # every collector is down: RLlib restarts them
+        time.sleep(min(0.1, timeout))  # whoever is to answer is down, and being restarted
         return set()
-
-
-def _raise(error: Exception) -> Any:
-    raise error

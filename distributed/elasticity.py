@@ -120,6 +120,7 @@ class ElasticActors:
         self.rule = SizeRule(manager.num_actors(), most)
         self.retiring: set[int] = set()  # are given no more work
         self._start = start
+        self._most = most
         self._reserved = set(manager.actor_ids())
         self._started = manager.num_actors()
         self._pending: list[tuple[Any, ray.ObjectRef]] = []  # and the answer they owe
@@ -133,6 +134,11 @@ class ElasticActors:
     def num_pending(self) -> int:
         """Actors asked for that do not run yet."""
         return len(self._pending)
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether others may come if all that are reserved are lost."""
+        return self._most > len(self._reserved)
 
     def adapt(self, load: Load, in_use: set[int]) -> None:
         """Takes in what has started, lets go what is lost or released, follows the rule.

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+import ray
+from ray.exceptions import ActorDiedError, RayError
+
+logger = logging.getLogger(__name__)
+
 FAILURES_IN_A_ROW = 3  # of actors' own code, without an answer between them, end the run
 PROBE_EVERY_S = 2.0  # dead actors are asked whether they are back, and that holds up the driver
+PATIENCE_S = 0.2  # with an actor that is asked; one that Ray restarts does not answer until then
 
 
 class Seldom:
@@ -59,3 +66,40 @@ def errors_answered(method: Callable[..., Any]) -> Callable[..., Any]:
             return Failed(error)
 
     return answer
+
+
+def raise_if_none_returns(group: str, actors: Collection[Any]) -> None:
+    """Says so where a run would wait for ever.
+
+    Args:
+        group: the actors in words.
+        actors: of that group, all out of service.
+
+    Raises:
+        RuntimeError: all are dead, and Ray restarts none of them.
+    """
+    error = _what_all_died_of(actors)
+    if error is not None:
+        logger.error("The last of the %s died of: %s", group, error)
+        raise RuntimeError(
+            f"All {group} are dead and Ray restarts none of them: see the log for what they died "
+            "of, allow more restarts with .fault_tolerance(restart_failed_env_runners=True, "
+            "max_num_env_runner_restarts=...), and restore the last checkpoint."
+        )
+
+
+def _what_all_died_of(actors: Collection[Any]) -> ActorDiedError | None:
+    """The last one's error; None if one is alive or may come back."""
+    pings = [actor.ping.remote() for actor in actors]
+    ready, _ = ray.wait(pings, num_returns=len(pings), timeout=PATIENCE_S)
+    died = None
+    for ping in ready:
+        try:
+            ray.get(ping)
+        except ActorDiedError as error:  # another error is of one that Ray restarts
+            died = error
+        except RayError:
+            return None
+        else:
+            return None
+    return died if len(ready) == len(pings) else None

@@ -98,15 +98,15 @@ class Pace:
         steps_per_request: real steps that a request may bring at the most.
         num_random_steps: real steps with uniformly random actions before learning starts.
         max_weight_lag: real steps; no weights older than this are used.
-        request_timeout_s: seconds that a collector may take for one request; one that takes longer
-            hangs, and is restarted.
+        request_timeout_s: seconds that the driver waits for a collector's answer to one request;
+            one that takes longer hangs, and is restarted. None: it may take any time.
     """
 
     vector_steps: int
     steps_per_request: int
     num_random_steps: int
     max_weight_lag: int
-    request_timeout_s: float = 60.0
+    request_timeout_s: float | None = 60.0
 
 
 @dataclass

@@ -12,7 +12,7 @@ import ray
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
 from distributed.elasticity import ElasticActors, Load
-from distributed.failure import FAILURES_IN_A_ROW, Failed
+from distributed.failure import FAILURES_IN_A_ROW, Failed, raise_if_none_returns
 from distributed.rollout_worker import RolloutWorker
 from mnm import Settings, TaskSpaces
 from mnm.terminations import TerminationFunction
@@ -54,7 +54,8 @@ class RolloutPool:
     """`RolloutWorker` actors under Ray's fault-tolerant manager.
 
     Args:
-        config: RLlib's algorithm config, handed to the workers.
+        config: RLlib's algorithm config, handed to the workers; they are restarted as often as it
+            allows an environment runner to be.
         size: number of workers that are reserved.
         spaces: of the task.
         settings: of the algorithm.
@@ -77,9 +78,10 @@ class RolloutPool:
     ) -> None:
         custom = {"CPU": 1.0} if resources is None else dict(resources)
         num_cpus, num_gpus = custom.pop("CPU", 0), custom.pop("GPU", 0)
-        actor = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, resources=custom, max_restarts=-1)(
-            RolloutWorker
-        )
+        restarts = config.max_num_env_runner_restarts if config.restart_failed_env_runners else 0
+        actor = ray.remote(
+            num_cpus=num_cpus, num_gpus=num_gpus, resources=custom, max_restarts=restarts
+        )(RolloutWorker)
         arguments = (config, spaces, settings, termination, "cuda" if num_gpus else "cpu")
         self.manager = FaultTolerantActorManager(
             [
@@ -98,6 +100,7 @@ class RolloutPool:
         self._waiting: deque[_Job] = deque()
         self._running: dict[int, _Job] = {}
         self._failures_in_a_row = 0
+        self._deaths_in_a_row = 0
 
     @property
     def size(self) -> int:
@@ -154,6 +157,7 @@ class RolloutPool:
         """The answers that have come in; a request whose worker died goes out again.
 
         Raises:
+            RuntimeError: workers died again and again, with a request and without an answer.
             Exception: what the workers' own code raised again and again.
         """
         answers = []
@@ -165,27 +169,46 @@ class RolloutPool:
             if result.ok and not isinstance(answer, Failed):
                 (reference,), rows = answer
                 answers.append(Imagined(reference, rows, job.published_at, result.actor_id))
-                self._failures_in_a_row = 0
+                self._failures_in_a_row = self._deaths_in_a_row = 0
                 continue
             self._waiting.appendleft(job)
             if isinstance(answer, Failed):
                 self._failures_in_a_row += 1
                 if self._failures_in_a_row >= FAILURES_IN_A_ROW:
                     raise answer.error
+            else:
+                self._note_death()
         self.dispatch()
         return answers
+
+    def _note_death(self) -> None:
+        # One may die with every other at once, as when their node is lost: that is no row yet.
+        self._deaths_in_a_row += 1
+        if self._deaths_in_a_row >= FAILURES_IN_A_ROW * self.manager.num_actors():
+            raise RuntimeError(
+                f"Rollout workers died {self._deaths_in_a_row} times without an answer between: "
+                "see the log for what they died of, give them more memory or set "
+                "num_rollout_workers=0 so that the learner imagines, and restore the last "
+                "checkpoint."
+            )
 
     def probe(self) -> int:
         """Brings restarted workers back into service; returns how many came back.
 
         Workers that hang are ended first: Ray starts them again, and their request goes out anew.
+
+        Raises:
+            RuntimeError: all are dead, and Ray restarts none of them.
         """
         now = time.perf_counter()
         for index, job in self._running.items():
             if now - job.sent_at > LONGEST_REQUEST_S:
                 job.sent_at = now
                 ray.kill(self.manager.actors()[index], no_restart=False)
-        return len(self.manager.probe_unhealthy_actors(timeout_seconds=0.1, mark_healthy=True))
+        back = self.manager.probe_unhealthy_actors(timeout_seconds=0.1, mark_healthy=True)
+        if not self.manager.num_healthy_actors() and not (self.elastic and self.elastic.may_grow):
+            raise_if_none_returns("rollout workers", self.manager.actors().values())
+        return len(back)
 
     def adapt(self, undelivered: set[int]) -> None:
         """Grows or shrinks as the load asks for.

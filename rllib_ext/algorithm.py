@@ -17,10 +17,11 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME as SAMPLED
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
-from distributed.coordinator import LEARNER_GONE, Coordinator
+from distributed.coordinator import Coordinator
 from distributed.failure import PROBE_EVERY_S, Seldom
 from distributed.flow import Pace
 from distributed.learner_core import TurnReport
+from distributed.learner_turns import LEARNER_GONE
 from distributed.stop_request import StopAsked
 from distributed.storage import resolve
 from rllib_ext.actors import (
@@ -355,6 +356,7 @@ class MnM(Algorithm):
         Raises:
             ValueError: the checkpoint is of another task or algorithm, or not whole.
             CheckpointFailed: the learner could not read it.
+            RuntimeError: the learner's process is gone; build the algorithm anew.
         """
         self.coordinator.finish_learning()
         if kwargs.get("component") is None:

@@ -28,6 +28,7 @@ from rllib_ext.ignored_settings import (
 )
 from rllib_ext.learner import MnMLearner
 from rllib_ext.offline_config import OfflineDataConfig
+from rllib_ext.pace_checks import check_pace
 from rllib_ext.placement import check_rollout_workers
 from rllib_ext.rl_modules import WORLD_MODULE_ID, PolicyModule, WorldModule
 from rllib_ext.setting_names import OWN_NAMES, SETTING_NAMES, unknown_setting
@@ -350,25 +351,12 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
                 "A custom rl_module_spec is not supported: the learner updates its own networks; "
                 "set their sizes with training(hidden_sizes=...)."
             )
-        if not isinstance(self.rollout_fragment_length, int) or self.rollout_fragment_length < 1:
-            _refuse(
-                f"rollout_fragment_length={self.rollout_fragment_length!r} is not valid: use the "
-                "steps per environment and request, at least 1."
-            )
         if not self.enable_rl_module_and_learner or not self.enable_env_runner_and_connector_v2:
             _refuse("MnM runs on RLlib's new API stack only: leave api_stack() alone.")
         refuse_ignored_settings(self)
         self.check_offline_data()
         self.check_elastic()
-        given_lag = self.max_weight_lag
-        if given_lag != "auto" and (not isinstance(given_lag, int) or isinstance(given_lag, bool)):
-            _refuse(f"max_weight_lag={given_lag!r} is not valid: use 'auto' or a number of steps.")
-        lag, least = self.resolved_max_weight_lag(), self.steps_per_round()
-        if lag < least:
-            _refuse(
-                f"max_weight_lag={lag} is less than the {least} steps that all runners make in one "
-                "request: raise it, or lower rollout_fragment_length, or leave it at 'auto'."
-            )
+        check_pace(self)
         try:
             resolve_termination(self)
         except ValueError as error:

@@ -306,7 +306,7 @@ class Flow:
         return reports
 
     def _start(self, func: str, kwargs: dict[str, Any]) -> list[Answer]:
-        return [Answer(0, self.report(**kwargs))]
+        return [Answer(0, self.report(**kwargs)) for _ in self.learner.healthy_actor_ids()]
 
 
 class ScriptedPool(RolloutPool):
@@ -318,6 +318,8 @@ class ScriptedPool(RolloutPool):
         self.load = Load()
         self._waiting = deque()
         self._running = {}
+        self._failures_in_a_row = 0
+        self._deaths_in_a_row = 0
 
     def submit(self, requests: Any, weights: Any, published_at: int) -> None:
         # The book needs the age of the weights: it travels beside them.

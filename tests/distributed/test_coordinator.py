@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
-import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.exceptions import RayActorError, RayTaskError
 
-from distributed import coordinator as coordinator_module
 from distributed import failure
 from distributed.coordinator import REQUESTS_PER_COLLECTOR, Coordinator
 from distributed.failure import FAILURES_IN_A_ROW, Failed
 from distributed.flow import Pace
-from tests.distributed.scripted_flow import Flow, ScriptedManager, ScriptOver
+from tests.distributed.scripted_flow import (
+    Flow,
+    ScriptedCoordinator,
+    ScriptedManager,
+    ScriptedPool,
+    ScriptOver,
+)
 
 
 def everything_at_once(flow: Flow) -> None:
@@ -256,34 +259,6 @@ def test_a_request_that_vanishes_with_a_collector_that_is_back_at_once_is_releas
     assert_ledger_balances(flow)
 
 
-def test_a_collector_that_hangs_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def advance(flow: Flow) -> None:
-        clock[0] += 1.0
-        for kind, request in flow.open_events():
-            if not (kind == "collect" and request.actor_id == 1 and flow.waits < 40):
-                flow.happen(kind, request)
-
-    clock, killed = [0.0], []
-
-    def kill(actor: int, no_restart: bool) -> None:
-        assert not no_restart
-        killed.append(actor)
-        flow.collectors.die(actor)
-        flow.collectors.unhealthy.clear()
-
-    monkeypatch.setattr(coordinator_module.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(ray, "kill", kill)
-    flow = Flow(2, advance=advance, max_weight_lag=1000)
-    flow.coordinator.pace = replace(flow.coordinator.pace, request_timeout_s=15.0)
-    flow.run(turns=80)
-    assert set(killed) == {1}
-    counts = flow.coordinator.counts
-    assert counts.worker_failures == len(killed) == 2  # at 16 s and, still hanging, again
-    assert counts.steps_lost == sum(2 * flow.steps for _ in killed)
-    assert_ledger_balances(flow)
-    assert flow.collectors.asked[-1].actor_id == 1 or flow.collectors.asked[-2].actor_id == 1
-
-
 def test_lost_batches_do_not_hold_up_the_flow() -> None:
     """What died with its maker is no age of any weights."""
 
@@ -322,6 +297,32 @@ def test_a_learner_that_is_gone_is_named() -> None:
     flow.learner.unhealthy.add(0)
     with pytest.raises(RuntimeError, match="learner's process is gone"):
         flow.run(turns=5)
+
+
+@pytest.mark.parametrize("noticed_by", ["its turn", "somebody else"])
+def test_a_learner_that_dies_is_named_whatever_is_asked_of_it(noticed_by: str) -> None:
+    def advance(flow: Flow) -> None:
+        if flow.waits > 100:
+            raise ScriptOver
+        if flow.version == 3:
+            if noticed_by == "its turn":
+                flow.learner.die(0)
+            else:
+                flow.learner.drop(0)
+        everything_at_once(flow)
+
+    flow = Flow(2, advance=advance)
+    coordinator = flow.coordinator
+    for ask in (
+        lambda: [coordinator.turn() for _ in range(10)],
+        coordinator.turn,
+        coordinator.finish_learning,
+        coordinator.start,
+        coordinator.turn,
+    ):
+        with pytest.raises(RuntimeError, match="learner's process is gone"):
+            ask()
+    assert flow.version == 3
 
 
 def test_errors_in_a_row_of_collectors_own_code_end_the_run() -> None:
@@ -393,8 +394,8 @@ def test_rollout_workers_that_were_just_asked_are_not_asked_again(
 class InProcess:
     """Collector and learner of the deterministic mode, in one object that notes the order."""
 
-    def __init__(self) -> None:
-        self.flow = Flow(0)
+    def __init__(self, num_workers: int = 0) -> None:
+        self.flow = Flow(0, num_workers)
         self.calls: list[Any] = []
 
     def collect(
@@ -403,11 +404,12 @@ class InProcess:
         self.calls.append(("collect", policy))
         reference = f"batch-0-{len(self.flow.rows)}"
         self.flow.rows[reference] = vector_steps
+        self.flow.returned += vector_steps
         return [reference], vector_steps, reference
 
-    def turn(self, real: Any, synthetic: Any) -> Any:
+    def turn(self, real: Any, synthetic: Any, rollout_parts: int | None = None) -> Any:
         self.calls.append(("turn", real))
-        return self.flow.report(real, synthetic)
+        return self.flow.report(real, synthetic, rollout_parts)
 
 
 def test_without_actors_collecting_and_learning_take_turns() -> None:
@@ -436,6 +438,73 @@ def test_without_actors_collecting_and_learning_take_turns() -> None:
     )
     assert seen == [f"batch-0-{index}" for index in range(4)]
     assert coordinator.counts.weight_lag_max == 10
+
+
+def test_a_learner_in_this_process_that_raised_is_at_rest() -> None:
+    """A restore needs it so."""
+    both = InProcess()
+    coordinator = Coordinator(
+        ScriptedManager([]), both, None, both, None, Pace(10, 10, 20, 100), lambda metrics: None
+    )
+    coordinator.start()
+
+    def raises(real: Any, synthetic: Any) -> Any:
+        raise ValueError("not finite at step 7")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(both, "turn", raises)
+        with pytest.raises(ValueError, match="not finite at step 7"):
+            coordinator.turn()
+        with pytest.raises(ValueError, match="not finite at step 7"):
+            coordinator.turn()
+    assert coordinator.finish_learning() is None
+    assert coordinator.turn() is not None
+
+
+def in_process_with_pool(advance: Any, max_weight_lag: int) -> tuple[Flow, Coordinator]:
+    """Collector and learner in this process, and one rollout worker."""
+    both = InProcess(num_workers=1)
+    flow = both.flow
+    coordinator = ScriptedCoordinator(
+        flow.collectors,
+        both,
+        None,
+        both,
+        ScriptedPool(flow.workers),
+        Pace(10, 10, 20, max_weight_lag),
+        flow.metrics_seen.extend,
+    )
+    coordinator.flow, flow.coordinator, flow.advance = flow, coordinator, advance
+    coordinator.start()
+    return flow, coordinator
+
+
+def test_a_learner_in_this_process_is_given_what_the_pool_imagined() -> None:
+    """Its turns follow one another without a wait."""
+    flow, coordinator = in_process_with_pool(everything_at_once, max_weight_lag=1000)
+    for _ in range(30):
+        assert coordinator.turn() is not None
+        everything_at_once(flow)
+    imagined = [reference for turn in flow.synthetic_of_turns for reference in turn]
+    assert len(imagined) == len(set(imagined)) > 5
+
+
+def test_a_collector_in_this_process_waits_for_the_pool_rather_than_exceed_the_lag() -> None:
+    def advance(flow: Flow) -> None:
+        if flow.waits % 4 == 0:
+            everything_at_once(flow)
+
+    flow, coordinator = in_process_with_pool(advance, max_weight_lag=50)
+    pool = coordinator.pool
+    assert pool is not None
+    for _ in range(60):
+        assert coordinator.turn() is not None
+        oldest = min(pool.published_at, default=flow.returned)
+        assert flow.returned - oldest <= 50
+    assert flow.returned > 300
+    assert max(flow.ages) <= 50
+    assert flow.waits > 10, "nobody was waited for"
+    assert coordinator.counts.weight_lag_max <= 50
 
 
 def task_error(cause: Exception) -> RayTaskError:

@@ -21,12 +21,17 @@ from mnm.policy import numpy_weights
 from mnm.rollouts import answer_rollout_request
 from mnm.terminations import never_terminates
 from mnm.transitions import COLUMNS
+from tests.distributed.scripted_flow import ScriptedManager, ScriptedPool
 from tests.mnm.small_cases import SPACES, random_transitions, small_agent
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 # What Ray's fault handling reads of RLlib's config.
-FAULTS = SimpleNamespace(restart_failed_env_runners=True, delay_between_env_runner_restarts_s=0)
+FAULTS = SimpleNamespace(
+    restart_failed_env_runners=True,
+    max_num_env_runner_restarts=1000,
+    delay_between_env_runner_restarts_s=0,
+)
 PATIENCE_S = 60.0
 
 
@@ -206,6 +211,81 @@ def test_a_request_whose_worker_is_killed_is_redone_elsewhere(pool: RolloutPool)
     parts = cut_rollout_request(request_of(agent_after(agent)), 4)
     pool.submit([ray.put(part) for part in parts], weights_of(agent), published_at=90)
     assert_same(rows_of(take(pool, 4)), inline(agent, parts))
+
+
+def scripted_pool(num_workers: int) -> tuple[RolloutPool, ScriptedManager]:
+    manager = ScriptedManager(list(range(num_workers)))
+    return ScriptedPool(manager), manager
+
+
+def test_a_request_that_kills_every_worker_ends_the_run() -> None:
+    made, manager = scripted_pool(2)
+    made.submit(["a request"], ("policy", "model"), published_at=5)  # type: ignore[arg-type, list-item]
+    deaths = 0
+
+    def kill_again_and_again() -> None:
+        nonlocal deaths
+        while deaths < 20:
+            (request,) = manager.open
+            manager.die(request.actor_id)
+            deaths += 1
+            manager.unhealthy.clear()  # Ray has restarted it
+            assert made.take() == []
+
+    with pytest.raises(RuntimeError, match=r"died 6 times .* num_rollout_workers=0"):
+        kill_again_and_again()
+    assert deaths == 3 * 2
+
+
+def test_workers_that_die_now_and_then_do_not_end_the_run() -> None:
+    made, manager = scripted_pool(1)
+    for _ in range(20):
+        made.submit(["a request"], ("policy", "model"), published_at=5)  # type: ignore[arg-type, list-item]
+        for _ in range(2):
+            manager.die(0)
+            manager.unhealthy.clear()
+            assert made.take() == []
+        manager.complete(manager.open[0], (["rows"], 3))
+        assert [answer.rows for answer in made.take()] == [3]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "restarts"), [({}, 1000), ({"restart_failed_env_runners": False}, 0)]
+)
+def test_workers_are_restarted_as_often_as_runners_may_be(
+    allowed: dict[str, Any], restarts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def note(**options: Any) -> Any:
+        asked.append(options["max_restarts"])
+        raise StopIteration
+
+    monkeypatch.setattr(ray, "remote", note)
+    config = SimpleNamespace(**{**vars(FAULTS), **allowed})
+    with pytest.raises(StopIteration):
+        RolloutPool(config, 1, SPACES, fitted_agent().settings, never_terminates)
+    assert asked == [restarts]
+
+
+def test_a_pool_without_a_worker_that_comes_back_ends_the_run() -> None:
+    config = SimpleNamespace(**{**vars(FAULTS), "restart_failed_env_runners": False})
+    made = RolloutPool(config, 1, SPACES, fitted_agent().settings, never_terminates)
+    (worker,) = made.manager.actors().values()
+    ray.get(worker.ping.remote())
+    assert made.probe() == 0
+    ray.kill(worker)
+    agent = fitted_agent()
+    made.submit([ray.put(request_of(agent))], weights_of(agent), published_at=60)
+
+    def noticed() -> bool:
+        made.take()
+        return not made.manager.num_healthy_actors()
+
+    wait_for(noticed)
+    with pytest.raises(RuntimeError, match="All rollout workers are dead"):
+        made.probe()
+    made.stop()
 
 
 def test_workers_whose_own_code_fails_again_and_again_end_the_run(pool: RolloutPool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray import tune
 
 from rllib_ext.checkpoint_files import LEARNER_FOLDER
@@ -22,7 +23,8 @@ from tests.faults.gates import (
     wait_until,
 )
 from tests.mnm.small_cases import SMALL
-from tests.rllib_ext.small_configs import LINE, TINY
+from tests.rllib_ext.small_configs import LINE, TINY, tiny_config
+from tests.rllib_ext.whole_algorithms import built
 
 STEPS = "num_env_steps_sampled_lifetime"
 RATIO = 0.5
@@ -115,3 +117,22 @@ def test_a_trial_goes_on_from_its_last_checkpoint_whenever_its_learner_is_killed
     updates = result.metrics["num_updates_lifetime"]
     assert restored[-1]["updates"] < updates <= book.saved[-1]["updates"]
     assert "learner's process is gone" in (Path(result.path) / "error.txt").read_text()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_an_algorithm_without_its_learner_says_so_whatever_is_asked_of_it(tmp_path: Path) -> None:
+    """In a notebook nobody restores it."""
+    config = tiny_config("sac", num_env_runners=1, num_learners=1)
+    with built(config) as algo:
+        algo.train()
+        saved = algo.save_to_path(tmp_path / "checkpoint")
+        (learner,) = algo.learner_group._worker_manager.actors().values()
+        ray.kill(learner)
+        for ask in (
+            algo.train,
+            algo.train,
+            lambda: algo.save_to_path(tmp_path / "other"),
+            lambda: algo.restore_from_path(saved),
+        ):
+            with pytest.raises(RuntimeError, match="learner's process is gone"):
+                ask()

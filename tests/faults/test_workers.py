@@ -90,3 +90,27 @@ def train_until(algo: GatedMnM, met: Callable[[dict[str, Any]], bool]) -> dict[s
         if met(result):
             return result
     raise AssertionError(f"Not met after {ITERATIONS} iterations.")
+
+
+@pytest.mark.parametrize("victim", [COLLECTOR, WORKER])
+def test_a_run_that_nobody_comes_back_to_ends(victim: str, tmp_path: Path) -> None:
+    config = (
+        GatedConfig()
+        .environment(LINE)
+        .env_runners(num_env_runners=1)
+        .learners(num_learners=1)
+        .training(**TINY, algo="mbpo", num_rollout_workers=1)
+        .reporting(min_sample_timesteps_per_iteration=40)
+        .fault_tolerance(restart_failed_env_runners=False)
+    )
+    config.gates = Gates(tmp_path)
+    group = "collectors" if victim == COLLECTOR else "rollout workers"
+    with built(config) as made:
+        imagined = "num_synthetic_transitions_lifetime"
+        train_until(made, lambda result: result[imagined] > 0)  # all actors run
+        config.gates.kill(victim)
+        with pytest.raises(RuntimeError, match=f"All {group} are dead and Ray restarts none"):
+            train_until(made, lambda result: False)
+        # What was learned is not lost.
+        made.save_to_path(tmp_path / "checkpoint")
+        assert checkpoint_fault(LocalFileSystem(), str(tmp_path / "checkpoint")) is None

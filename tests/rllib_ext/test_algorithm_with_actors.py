@@ -182,3 +182,12 @@ def test_a_remote_learner_refuses_what_does_not_fit_and_can_be_used_again(
     algo.restore_from_path(str(saved["path"]))
     assert same_tensors(weights_of(algo), saved["weights"])
     check_result(algo.train(), ratio=1.0)
+
+
+def test_a_driver_that_collects_and_learns_trains_on_what_the_pool_imagined() -> None:
+    """The defaults of RLlib, and a rollout worker beside them."""
+    with built(evaluating(tiny_config("mbpo", num_rollout_workers=1))) as algo:
+        # More steps than the lag allows before the worker, however slow to start, has answered.
+        results = [algo.train() for _ in range(12)]
+        check_result(results[-1], ratio=1.0)
+        assert results[-1]["num_synthetic_transitions_lifetime"] > 0

@@ -268,6 +268,18 @@ REFUSALS: dict[str, tuple[Any, str]] = {
         lambda: plain().training(max_weight_lag="short"),
         "max_weight_lag='short' is not valid",
     ),
+    "no time to answer": (
+        lambda: plain().env_runners(sample_timeout_s=0),
+        "sample_timeout_s=0 is not valid: use the seconds .* above 0, or None for never",
+    ),
+    "less than no time to answer": (
+        lambda: plain().env_runners(sample_timeout_s=-1.0),
+        "sample_timeout_s=-1.0 is not valid",
+    ),
+    "time to answer in words": (
+        lambda: plain().env_runners(sample_timeout_s="long"),
+        "sample_timeout_s='long' is not valid",
+    ),
     "termination path without a function": (
         lambda: plain().training(termination="tests.line_tasks:nothing"),
         "termination='tests.line_tasks:nothing' cannot be imported",
