@@ -87,7 +87,7 @@ def check_finite(transitions: Transitions, first_step: int) -> None:
         DataRefused: names the column, the real step, the episode and the step in it.
     """
     # A row's observation is there before the policy acts on it, the rest comes of the action.
-    names = ("observations", "actions", "rewards", "next_observations")
+    names = ("observations", "actions", "next_observations", "rewards")
     finite = np.stack(
         [
             np.isfinite(getattr(transitions, name)).reshape(len(transitions), -1).all(1)

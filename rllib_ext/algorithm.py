@@ -13,7 +13,11 @@ from typing import Any
 from ray.exceptions import RayError
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    EVALUATION_RESULTS,
+    NUM_EPISODES_LIFETIME,
+)
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME as SAMPLED
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
@@ -173,7 +177,7 @@ class MnM(Algorithm):
         self.config.min_train_timesteps_per_iteration = 0
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's evaluation; nothing where the run was asked to stop.
+        """RLlib's evaluation; nothing where the run was asked to stop or no runner has played.
 
         Raises:
             ValueError: there is no environment to evaluate on in this process.
@@ -185,7 +189,16 @@ class MnM(Algorithm):
                 "With remote environment runners an evaluation needs runners of its own: set "
                 ".evaluation(evaluation_interval=1) in the config."
             )
-        return super().evaluate(*args, **kwargs)
+        played = self._evaluated_episodes()
+        result = super().evaluate(*args, **kwargs)
+        if self._evaluated_episodes() > played or self.config.custom_evaluation_function:
+            return result
+        return {}  # RLlib's is once more that of the evaluation before
+
+    def _evaluated_episodes(self) -> float:
+        """Episodes of all evaluations so far."""
+        path = (EVALUATION_RESULTS, ENV_RUNNER_RESULTS, NUM_EPISODES_LIFETIME)
+        return self.metrics.peek(path, default=0)
 
     @property
     def _offline_is_due(self) -> bool:

@@ -79,6 +79,21 @@ def test_another_seed_gives_another_run() -> None:
     assert not np.array_equal(run(0).rewards[:10], run(1).rewards[:10])
 
 
+def test_an_evaluation_that_nobody_played_brings_no_return(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when all evaluation runners are dead: RLlib's result is then that of the one before."""
+    with built(tiny_config("sac").evaluation(evaluation_interval=1)) as algo:
+        returns, nothing = [], (None, 0, 0, [])
+        for nobody_plays in (False, True, False):
+            with monkeypatch.context() as patched:
+                if nobody_plays:
+                    patched.setattr(algo, "_evaluate_on_local_env_runner", lambda _: nothing)
+                result = algo.train()["evaluation"]["env_runners"]
+            returns.append(result["episode_return_mean"])
+    assert np.isfinite(returns).tolist() == [True, False, True]
+
+
 def test_values_that_are_not_numbers_stop_the_run_and_name_the_step() -> None:
     with built(tiny_config("sac", env_config={"nan_after": 25})) as algo:
         with pytest.raises(ValueError, match=r"not finite in .*observations at real step (2\d)\b"):
