@@ -335,3 +335,20 @@ class ScriptedCoordinator(Coordinator):
         self.flow.waits += 1
         self.flow.advance(self.flow)
         return self.flow.collectors.answered()
+
+
+def everything_at_once(flow: Flow) -> None:
+    """All open requests are answered at each wait."""
+    for kind, request in flow.open_events():
+        flow.happen(kind, request)
+
+
+def slow_learner(turns_of_waiting: int) -> Any:
+    """Collectors and workers answer at once, the learner only at every so many waits."""
+
+    def advance(flow: Flow) -> None:
+        for kind, request in flow.open_events():
+            if kind != "turn" or flow.waits % turns_of_waiting == 0:
+                flow.happen(kind, request)
+
+    return advance
