@@ -209,8 +209,8 @@ def allocate(
     """
     try:
         return ReplayBuffer(capacity, observation_dim, action_dim, device)
-    except RuntimeError as error:
+    except RuntimeError:
         raise ValueError(
             f"{capacity:,} transitions are more than the memory of {device} holds: make "
             f"{settings} smaller."
-        ) from error
+        ) from None

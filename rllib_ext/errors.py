@@ -1,8 +1,10 @@
-"""The one error that commands show as a single sentence."""
+"""The one error that commands show as a single sentence, and what Ray wraps errors in."""
 
 from __future__ import annotations
 
-from ray.exceptions import RayTaskError
+from collections.abc import Iterator
+
+from ray.exceptions import ActorDiedError, RayTaskError
 
 
 class UserError(Exception):
@@ -15,11 +17,25 @@ class CheckpointFailed(RuntimeError):
 
 def root_cause(error: BaseException) -> BaseException:
     """The exception that an actor raised, out of Ray's and Tune's wrappings."""
+    *_, error = _unwrapped(error)
+    return error
+
+
+def is_of_setup(error: BaseException) -> bool:
+    """Whether an actor raised it while it was made, so that it never was at work."""
+    return any(isinstance(e, ActorDiedError) and e.actor_init_failed for e in _unwrapped(error))
+
+
+def _unwrapped(error: BaseException) -> Iterator[BaseException]:
+    """An exception, what it wraps, what that wraps, to the last one."""
     seen: set[int] = set()
     while id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
+        yield error
+        of_setup = error.args[0] if isinstance(error, ActorDiedError) and error.args else None
+        if isinstance(of_setup, RayTaskError):
+            error = of_setup
+        elif isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
             error = error.cause
         elif error.__cause__ is not None:
             error = error.__cause__
-    return error

@@ -22,7 +22,7 @@ from distributed.vector_env import EnvironmentFailed
 from mnm import DataRefused
 from rllib_ext.algorithm import MnM
 from rllib_ext.config import MnMConfig
-from rllib_ext.errors import CheckpointFailed, UserError, root_cause
+from rllib_ext.errors import CheckpointFailed, UserError, is_of_setup, root_cause
 from rllib_ext.evaluation import evaluate_policy
 from rllib_ext.ray_session import first_line
 from rllib_ext.run_folder import (
@@ -106,7 +106,8 @@ class Recovery(tune.Callback):
         file = trial.pickled_error_file
         error = pickle.loads(Path(file).read_bytes()) if file else RuntimeError("its actor died")
         cause = root_cause(error)
-        if isinstance(cause, NOT_MENDED) or NOT_SHARED in str(cause):
+        not_made = is_of_setup(error) and isinstance(cause, ValueError)  # settings that do not do
+        if not_made or isinstance(cause, NOT_MENDED) or NOT_SHARED in str(cause):
             trial.max_failures = 0
             goes_on = (
                 ", which another try seldom mends: it is tried once more, and its next failure, "

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ray import cloudpickle
-from ray.exceptions import RayTaskError
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from distributed.vector_env import EnvironmentFailed
 from mnm import DataRefused
@@ -139,3 +139,14 @@ def test_bad_data_are_not_tried_a_third_time(
     assert trial.max_failures == 0
     assert f"({error})" in line
     assert "is tried once more, and its next failure" in line
+
+
+@pytest.mark.parametrize(
+    ("error", "most"), [(ValueError("replay_capacity is too large"), 0), (OSError("disk full"), 3)]
+)
+def test_settings_that_an_actor_cannot_be_made_with_are_not_tried_a_third_time(
+    error: Exception, most: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = failed_trial(tmp_path, ActorDiedError(RayTaskError("__init__", "Traceback", error)))
+    assert f"({error})" in recover(trial, capsys)
+    assert trial.max_failures == most
