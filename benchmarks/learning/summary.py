@@ -109,15 +109,13 @@ class Group:
     def mean_curve(self) -> pd.DataFrame:
         """`aggregate` of the steps that all runs have made; a run that stopped because it solved
         the task counts on with its last value."""
-        curves = []
-        for curve in self.curves.values():
-            later = np.arange(
-                curve.steps[-1] + self.evaluation_interval,
-                self.last_step + 1,
-                self.evaluation_interval,
-            )
-            values = np.append(curve.values, np.full(len(later), curve.values[-1]))
-            curves.append(Curve(np.append(curve.steps, later), values))
+        last = self.last_step
+        curves = [
+            Curve(np.append(curve.steps, last), np.append(curve.values, curve.values[-1]))
+            if curve.steps[-1] < last
+            else curve
+            for curve in self.curves.values()
+        ]
         curve = aggregate(curves, self.evaluation_interval)
         return curve[curve["steps"] < self.shared_step + self.evaluation_interval]
 

@@ -209,6 +209,20 @@ def test_a_run_that_stopped_early_counts_on_only_where_solved_runs_stop(
     assert group.mean_curve()["iqm"].tolist() == [-900, -325, -275]
 
 
+def test_a_run_that_stopped_early_counts_on_to_the_last_point_of_the_others(
+    small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Iterations end past a multiple of the interval, by another number of steps in each run."""
+    monkeypatch.setitem(EXPERIMENTS, "small", replace(small, stop_when_solved=True))
+    content = table({("mnm", 0): [-900, -150], ("mnm", 1): [-900, -500, -400]})
+    content.loc[content["env_steps"] == 200, "env_steps"] += 8
+    content.to_csv(tmp_path / "small.csv", index=False)
+    (group,) = groups("small", tmp_path)
+    curve = group.mean_curve()
+    assert curve["runs"].tolist() == [2, 2, 2]
+    assert curve["iqm"].iloc[-1] == -275
+
+
 def test_settings_that_are_not_the_learners_count_in_the_digest() -> None:
     run = runs_of("held-mountain-car", seeds=(0,), only="/mbpo/")[0]
     settings = {**run.plan.settings, "termination": "learned"}
