@@ -132,7 +132,8 @@ class FlowCounts:
         weight_lag_max: in the whole run.
         worker_failures: times that a collector failed or died.
         worker_restarts: collectors and rollout workers that came back into service.
-        learner_idle_s: seconds between turns of the learner, by its own clock.
+        learner_idle_s: seconds in which the learner did nothing, by its own clock; evaluations and
+            checkpoints are in, what is done on offline data is not.
         non_finite_statistics: figures of the learner that were infinite or no number, in all turns.
         waited_for_steps_s: seconds that the learner was at rest for want of real steps, by the
             driver's clock and without evaluations.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,8 +40,9 @@ class TurnReport:
         model: reference to the dynamics' weights; None where nobody has to imagine.
         rollout_requests: references to `RolloutRequest`s for the pool.
         statistics: means over this turn's updates, and of its model fit.
-        seconds: spent on ingesting, fitting, imagining, updating and publishing.
-        idle_s: seconds between the end of the turn before and the start of this one.
+        seconds: spent on ingesting, fitting, imagining, updating and publishing; what was done on
+            offline data since the turn before is in, all of their training as updating.
+        idle_s: the other seconds between the end of the turn before and the start of this one.
         figures: sizes of the replays and use of the GPU, by their names in `distributed.telemetry`.
     """
 
@@ -82,6 +85,8 @@ class LearnerCore:
         self.should_stop = should_stop
         self.version = 0
         self._ended_at = time.perf_counter()
+        self._idle_s = 0.0  # until work between turns, since the last one
+        self._seconds_between: defaultdict[str, float] = defaultdict(float)  # of that work, by part
         self.log: TransitionLog | None = None
         self._gpu_use = GpuUse(agent.device)
 
@@ -100,10 +105,11 @@ class LearnerCore:
         """
         agent = self.agent
         try:
-            data = OfflineData(paths, agent.spaces)
-            data.check(agent.check_offline)
-            for batch in data.batches():
-                agent.ingest_offline(batch)
+            with self._work_between_turns("ingest"):
+                data = OfflineData(paths, agent.spaces)
+                data.check(agent.check_offline)
+                for batch in data.batches():
+                    agent.ingest_offline(batch)
         except ValueError as error:  # read before a run's first step, so there is none to save
             raise DataRefused(str(error)) from None
         warnings = data.warnings
@@ -116,7 +122,10 @@ class LearnerCore:
 
     def train_offline(self, updates: int) -> dict[str, float]:
         """Makes joint updates on what the replay holds; see `mnm.offline_training`."""
-        return train_offline(self.agent, updates, self.should_stop) if updates else {}
+        if not updates:
+            return {}
+        with self._work_between_turns("update"):
+            return train_offline(self.agent, updates, self.should_stop)
 
     def resume_log(self, state: Mapping[str, str] | str | None) -> None:
         """Goes on with the log after a restore; `state` is that of the checkpoint's log."""
@@ -157,7 +166,7 @@ class LearnerCore:
         if rollout_parts is not None:
             self.num_rollout_workers = rollout_parts
         clock = _Clock()
-        idle = clock.start - self._ended_at
+        idle = self._idle_s + clock.start - self._ended_at
         agent = self.agent
         lost_real = self._ingest_real(real)
         lost_synthetic = _ingest(synthetic, lambda batch: agent.ingest_synthetic(from_arrow(batch)))
@@ -177,7 +186,10 @@ class LearnerCore:
         clock.lap("update")
         report = self.publish(with_model=bool(requests))
         clock.lap("publish")
-        self._ended_at = time.perf_counter()
+        between = self._seconds_between
+        seconds = {part: between[part] + lap for part, lap in clock.laps.items()}
+        self._ended_at, self._idle_s = time.perf_counter(), 0.0
+        between.clear()
         return TurnReport(
             **{
                 **report,
@@ -185,7 +197,7 @@ class LearnerCore:
                 "lost_synthetic": len(lost_synthetic),
                 "rollout_requests": requests,
                 "statistics": statistics,
-                "seconds": clock.laps,
+                "seconds": seconds,
                 "idle_s": idle,
                 "figures": {**self._replay_sizes(), **self._gpu_use()},
             }
@@ -209,6 +221,17 @@ class LearnerCore:
             "policy": ray.put(numpy_weights(agent.networks.policy)),
             "model": model,
         }
+
+    @contextmanager
+    def _work_between_turns(self, part: str) -> Iterator[None]:
+        """Counts what is done inside as this part of the next turn's seconds, not as idle."""
+        began = time.perf_counter()
+        self._idle_s += began - self._ended_at
+        try:
+            yield
+        finally:
+            self._ended_at = time.perf_counter()
+            self._seconds_between[part] += self._ended_at - began
 
     def _replay_sizes(self) -> dict[str, float]:
         replays = {"replay_real": self.agent.replay, "replay_synthetic": self.agent.synthetic}

@@ -144,13 +144,14 @@ def _flow() -> Iterable[Metric]:
     yield Metric(
         "mnm_learner_idle_ratio",
         "share",
-        "of the learner's time between its turns, since this was last set",
+        "of the learner's last minute or more, in which it did nothing; evaluations and "
+        "checkpoints are in",
         {"time_idle": LEARNER},
     )
     yield Metric(
         "mnm_learner_time_ratio",
         "share",
-        "of the learner's time, by what it does, since this was last set; they add up to 1",
+        "of the learner's last minute or more, by what it does; they add up to 1",
         {f"time_{part}": {**LEARNER, "part": part} for part in TIME_PARTS},
     )
     yield Metric(

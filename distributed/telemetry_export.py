@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from ray.util.metrics import Gauge
@@ -12,6 +13,10 @@ from distributed.learner_core import TurnReport
 from distributed.telemetry import METRICS, TIME_PARTS
 
 INTERVAL_S = 1.0  # metrics are set at most this often; Ray exports them every ten seconds
+# Shares of the learner's time are over at least this long. What a scrape does not see must still be
+# in the next: nothing is set during an evaluation or a checkpoint, and the first turn after it
+# reports all of it as idle.
+TIME_WINDOW_S = 60.0
 
 
 class Telemetry:
@@ -31,6 +36,7 @@ class Telemetry:
         self._reported_at: float | None = None
         self._figures: dict[str, float] = {}
         self._seconds = dict.fromkeys(TIME_PARTS, 0.0)  # of the learner, since last set
+        self._spans: deque[dict[str, float]] = deque()  # the same, each time that it was set before
         self._series: list[tuple[str, Gauge, dict[str, str]]] = []
         self._workers: dict[str, Gauge] = {}  # by role
         for metric in METRICS:
@@ -66,11 +72,8 @@ class Telemetry:
         self._set_at = now
         if self._reported_at is not None:
             self._figures["weights_age_seconds"] = now - self._reported_at
-        whole = sum(self._seconds.values())
-        if whole > 0:
-            for part, seconds in self._seconds.items():
-                self._figures[f"time_{part}"] = seconds / whole
-            self._seconds = dict.fromkeys(TIME_PARTS, 0.0)
+        if any(self._seconds.values()):
+            self._note_time_shares()
         for figure, gauge, tags in self._series:
             value = self._figures.get(figure)
             if value is not None and math.isfinite(value):
@@ -78,3 +81,14 @@ class Telemetry:
         for (role, worker), transitions in handed_over.items():
             tags = {"run": self.run, "role": role, "worker": str(worker)}
             self._workers[role].set(transitions, tags)
+
+    def _note_time_shares(self) -> None:
+        """Takes what the learner's last minute went into; the oldest span is in as a whole."""
+        self._spans.append(self._seconds)
+        self._seconds = dict.fromkeys(TIME_PARTS, 0.0)
+        whole = sum(sum(span.values()) for span in self._spans)
+        while (rest := whole - sum(self._spans[0].values())) >= TIME_WINDOW_S:
+            self._spans.popleft()
+            whole = rest
+        for part in TIME_PARTS:
+            self._figures[f"time_{part}"] = sum(span[part] for span in self._spans) / whole

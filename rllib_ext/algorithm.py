@@ -223,7 +223,9 @@ class MnM(Algorithm):
         statistics = self._ask_learner(lambda learner: learner.core.train_offline(updates))
         self._reporting.statistics.update(statistics)
         self.coordinator.counts.note_non_finite(statistics)
-        self._log_report(self.coordinator.start())
+        report = self.coordinator.start()
+        self.coordinator.counts.learner_idle_s += report.idle_s
+        self._log_report(report)
 
     def _close_learner(self) -> None:
         """Ends the log and removes temporary files; a learner that hangs is not waited for."""

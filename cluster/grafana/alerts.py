@@ -142,9 +142,10 @@ ALERTS = (
         "gt",
         0.5,
         10,
-        "The learner of run {{ .Labels.run }} waits more than half of its time.",
+        "The learner of run {{ .Labels.run }} waits more than half of its time, evaluations and "
+        "checkpoints included.",
         "Collectors or rollout workers are too few or too slow: give more of those whose queue is "
-        "empty.",
+        "empty. Or evaluations and checkpoints take long: make them less often.",
         MACHINE_UID,
         "Learner idle",
     ),

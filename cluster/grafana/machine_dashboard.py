@@ -102,8 +102,9 @@ def _totals() -> Iterator[timeseries.Panel]:
 def _flow() -> Iterator[timeseries.Panel]:
     yield panel(
         "Time of the learner",
-        "Shares of what it does. Idle: collectors or rollout workers are too few; update: the "
-        "learner is the bottleneck, more workers do not help.",
+        "Shares of what it does, over its last minute. Idle: collectors or rollout workers are too "
+        "few, or evaluations and checkpoints take long; update: the learner is the bottleneck, "
+        "more workers do not help.",
         SHARE,
         [Query(series("mnm_learner_time_ratio", by="part"), "{{run}} {{part}}")],
         low=0.0,
@@ -111,7 +112,8 @@ def _flow() -> Iterator[timeseries.Panel]:
     )
     yield panel(
         "Learner idle",
-        "Share of its time between turns. Above 50 % for ten minutes: an alert.",
+        "Share of its last minute in which it did nothing; evaluations and checkpoints are in. "
+        "Above 50 % for ten minutes: an alert.",
         SHARE,
         [Query(series("mnm_learner_idle_ratio"), "{{run}}")],
         low=0.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,48 @@ def test_statistics_and_times_are_reported() -> None:
     assert np.isfinite(list(report.statistics.values())).all()
     assert {"ingest", "fit", "imagine", "update", "publish"} <= set(report.seconds)
     assert all(seconds >= 0 for seconds in report.seconds.values())
+
+
+def test_work_on_offline_data_is_time_of_the_next_turn_and_not_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+
+    def takes(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    class Files:
+        rows, warnings = 0, ()
+
+        def __init__(self, paths: Any, spaces: Any) -> None:
+            takes(5)
+
+        def check(self, accept: Any) -> None:
+            takes(10)
+
+        def batches(self) -> tuple[()]:
+            return ()
+
+    monkeypatch.setattr(learner_core, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(learner_core, "OfflineData", Files)
+    monkeypatch.setattr(learner_core, "train_offline", lambda agent, count, stop: takes(count))
+    core = LearnerCore(small_agent("sac"))
+    nothing = {"ingest": 0.0, "fit": 0.0, "imagine": 0.0, "update": 0.0, "publish": 0.0}
+    takes(1)
+    core.ingest_offline(["data"])
+    takes(2)
+    core.train_offline(100)
+    core.train_offline(200)
+    takes(4)
+    report = core.turn([], [])
+    assert report.seconds == {**nothing, "ingest": 15, "update": 300}
+    assert report.idle_s == 1 + 2 + 4
+    takes(8)
+    assert core.train_offline(0) == {}
+    report = core.turn([], [])
+    assert report.seconds == nothing
+    assert report.idle_s == 8
 
 
 def test_values_that_are_not_finite_are_refused_with_their_step() -> None:

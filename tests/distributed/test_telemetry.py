@@ -138,7 +138,15 @@ def test_metrics_are_set_once_a_second_whether_or_not_there_is_news(
     assert recorded["mnm_weights_age_seconds", "hopper,learner"] == pytest.approx(1.1)
 
 
-def test_time_shares_are_of_all_turns_since_they_were_last_set(
+def time_shares(recorded: dict[tuple[str, str], float]) -> dict[str, float]:
+    return {
+        tags.rpartition(",")[2]: value
+        for (name, tags), value in recorded.items()
+        if name == "mnm_learner_time_ratio"
+    }
+
+
+def test_time_shares_are_of_all_turns_whether_or_not_they_were_set_between(
     recorded: dict[tuple[str, str], float],
 ) -> None:
     clock = Clock()
@@ -149,23 +157,48 @@ def test_time_shares_are_of_all_turns_since_they_were_last_set(
             telemetry.note_turn(report(seconds=seconds, idle_s=0.3))
         telemetry.set({})
         clock.seconds += 1
-        whole = 0.6 + 0.4 * turns
-        shares = {
-            tags.rpartition(",")[2]: value
-            for (name, tags), value in recorded.items()
-            if name == "mnm_learner_time_ratio"
-        }
-        assert shares == pytest.approx(
-            {
-                "ingest": 0.1 / whole,
-                "fit": 0.2 / whole,
-                "imagine": 0,
-                "update": 0.4 * turns / whole,
-                "publish": 0,
-                "idle": 0.3 / whole,
-            }
-        )
-        assert recorded["mnm_learner_idle_ratio", "hopper,learner"] == shares["idle"]
+    shares = time_shares(recorded)
+    seconds = {"ingest": 0.4, "fit": 0.8, "imagine": 0, "update": 4.0, "publish": 0, "idle": 1.2}
+    assert shares == pytest.approx({part: value / 6.4 for part, value in seconds.items()})
+    assert recorded["mnm_learner_idle_ratio", "hopper,learner"] == shares["idle"]
+
+
+@pytest.mark.parametrize("first_scrape", range(10))
+def test_a_scrape_every_ten_seconds_sees_the_evaluations_between(
+    first_scrape: int, recorded: dict[tuple[str, str], float]
+) -> None:
+    """Ten seconds of turns and twenty of evaluation, in which nothing is set."""
+    clock = Clock()
+    telemetry = Telemetry("hopper", clock)
+    turn_s, seen = 0.5, []
+    for half_second in range(2 * 600):
+        time, at = half_second / 2, half_second % 60
+        clock.seconds = 100 + time
+        if at < 20:
+            idle = 20.0 if at == 0 and time > 0 else 0.0
+            telemetry.note_turn(report(seconds={"update": turn_s}, idle_s=idle))
+            telemetry.set({})
+        if time % 10 == first_scrape and time >= 60:
+            seen.append(recorded["mnm_learner_idle_ratio", "hopper,learner"])
+    assert len(seen) == 54
+    assert seen == pytest.approx([2 / 3] * len(seen), abs=0.02)
+
+
+def test_time_shares_forget_what_was_more_than_a_minute_ago(
+    recorded: dict[tuple[str, str], float],
+) -> None:
+    clock = Clock()
+    telemetry = Telemetry("hopper", clock)
+    telemetry.note_turn(report(seconds={"fit": 300.0}))
+    telemetry.set({})
+    shares = []
+    for _ in range(70):
+        clock.seconds += 1
+        telemetry.note_turn(report(seconds={"update": 1.0}))
+        telemetry.set({})
+        shares.append(time_shares(recorded)["fit"])
+    assert shares[:59] == pytest.approx([300 / (301 + i) for i in range(59)])
+    assert shares[59:] == [0.0] * 11
 
 
 def test_queues_and_what_each_worker_handed_over() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from ray import tune
 
+from distributed import learner_core
 from distributed.transition_log import TransitionLog
 from distributed.wire import from_arrow, to_arrow
 from mnm import DataRefused, Transitions
@@ -191,6 +193,31 @@ def test_offline_updates_come_before_the_first_step(algo_name: str, data: Path) 
         assert results[0]["num_synthetic_transitions_lifetime"] > 0
     if algo_name == "mnm":
         assert math.isfinite(results[0]["bound"]["estimate"])
+
+
+def test_offline_training_is_the_learners_time_and_what_is_between_is_idle(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    train_offline = learner_core.train_offline
+
+    def slow(*arguments: Any) -> dict[str, float]:
+        nonlocal now
+        now += 100
+        return train_offline(*arguments)
+
+    monkeypatch.setattr(learner_core, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(learner_core, "train_offline", slow)
+    config = tiny_config("sac").offline_data(input_=data, offline_updates=80)
+    results = []
+    with built(config) as algo:
+        for _ in range(2):
+            now += 10
+            results.append(algo.train())
+    assert [result["num_offline_updates"] for result in results] == [40, 80]
+    learner = [result["learners"]["default_policy"] for result in results]
+    assert [figures["seconds_update"] for figures in learner] == [100, 100]
+    assert [result["learner_idle_s"] for result in results] == [10, 20]
 
 
 def test_offline_updates_are_taken_up_again_without_the_files(data: Path, tmp_path: Path) -> None:
