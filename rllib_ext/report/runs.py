@@ -213,5 +213,10 @@ def differing_settings(groups: Sequence[Group]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it, so that what was read equals what is built in."""
-    return list(value) if isinstance(value, tuple) else value
+    """A value as JSON has it, so that what was read equals what is built in.
+
+    Of equal numbers, 20 and 20.0, there is one: they would be equal and yet other text.
+    """
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
