@@ -18,6 +18,7 @@ from distributed.offline_data import LOG_FOLDER
 from distributed.storage import Location
 from rllib_ext.checkpoint_files import checkpoint_fault, read_task_file
 from rllib_ext.errors import UserError
+from rllib_ext.plain_values import figures_as_json
 from rllib_ext.ray_session import first_line
 
 SUMMARY_FILE = "summary.json"
@@ -218,13 +219,8 @@ def remove_if_nothing_came(folder: Location) -> bool:
 
 
 def write_summary(folder: Location, summary: dict[str, Any]) -> None:
-    """Writes `summary.json`; what could not be measured, NaN, becomes null."""
-    plain = {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in summary.items()
-    }
-    content = json.dumps(plain, indent=2, allow_nan=False) + "\n"
-    (folder / SUMMARY_FILE).write(content.encode())
+    """Writes `summary.json`; what could not be measured or diverged becomes null."""
+    (folder / SUMMARY_FILE).write(f"{figures_as_json(summary, indent=2)}\n".encode())
 
 
 def draw_learning_curve(folder: Location, title: str) -> None:

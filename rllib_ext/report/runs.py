@@ -84,6 +84,8 @@ class Run:
         if file.is_file():
             try:
                 summary = json.loads(file.read())
+                if summary["evaluation_return_mean"] is None:
+                    summary["evaluation_return_mean"] = math.nan
                 final = (int(summary["env_steps"]), float(summary["evaluation_return_mean"]))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{file} is damaged: {first_line(error)}.") from error

@@ -40,6 +40,12 @@ def test_a_run_may_be_named_by_its_uri(tmp_path: Path) -> None:
         load_runs(["nowhere://run"])
 
 
+def test_a_run_may_end_at_a_return_that_is_no_number(tmp_path: Path) -> None:
+    (run,) = load_runs([write_run(tmp_path / "run", [1.0, math.inf], steps=20)])
+    assert run.status == "finished"
+    assert math.isnan(run.final_return)
+
+
 def test_an_unfinished_run_counts_as_far_as_it_came(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", [1.0, math.nan, 3.0], finished=False)
     with (folder / "progress.csv").open("a") as file:
