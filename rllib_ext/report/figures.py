@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from mnm.tabular.figure_style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, STYLE
+from rllib_ext.bound_view import BoundView
 from rllib_ext.report.model_check import ModelCheck
 from rllib_ext.report.runs import Group, Run
 from rllib_ext.run_folder import RETURN_COLUMN
@@ -93,26 +94,35 @@ def draw_learning_curves(
 
 @IN_STYLE
 def draw_bound(group: Group, tables: Mapping[str, pd.DataFrame]) -> Picture:
-    """Estimate of the bound and log return of one group.
+    """Estimate of the bound and log return of one group; without estimates that are far off.
 
     Args:
         group: of an algorithm with a classifier.
         tables: "estimate" and "log_return", each with `steps`, `iqm`, `low`, `high`, `runs`.
     """
     figure, axes = _new()
+    view = BoundView.of(
+        tables["log_return"][["iqm", "low", "high"]],
+        tables["estimate"]["iqm"],
+        tables["estimate"][["low", "high"]],
+    )
     for name, label, colour, line in (
         ("log_return", "log return (real episodes)", BLUE, "-"),
         ("estimate", "estimate of the bound (model)", RED, "--"),
     ):
-        _band(axes, tables[name], colour, line, label)
+        table = tables[name]
+        shown = {end: view.within(table[end]) for end in ("iqm", "low", "high")}
+        _band(axes, table.assign(**shown), colour, line, label)
     title = f"{group.label} on {group.env}"
     axes.set(xlabel="real environment steps", ylabel="nats", title=title)
+    view.apply(axes)
     _finish(axes)
     ends = {name: table.iloc[-1]["iqm"] for name, table in tables.items()}
     return _picture(
         figure,
         f"Bound and log return of {title}: at the end the estimate of the bound is "
-        f"{ends['estimate']:.3g} nats and the log return {ends['log_return']:.3g} nats.",
+        f"{ends['estimate']:.3g} nats and the log return {ends['log_return']:.3g} nats"
+        f"{f'; {view.note}' if view.note else ''}.",
     )
 
 
