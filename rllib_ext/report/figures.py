@@ -128,7 +128,10 @@ def draw_bound(group: Group, tables: Mapping[str, pd.DataFrame]) -> Picture:
 
 @IN_STYLE
 def draw_model_error(
-    groups: Sequence[Group], tables: Mapping[str, pd.DataFrame], unchanged: np.ndarray, env: str
+    groups: Sequence[Group],
+    tables: Mapping[str, pd.DataFrame],
+    unchanged: Mapping[str, pd.DataFrame],
+    env: str,
 ) -> Picture:
     """Open-loop error of the model by horizon.
 
@@ -136,17 +139,19 @@ def draw_model_error(
         groups: all of the task, so that each keeps its colour.
         tables: of those with a model that was checked, by label, with `steps` (the horizon), `iqm`,
             `low`, `high`, `runs`.
-        unchanged: [K] error of predicting that nothing changes.
+        unchanged: the same of predicting that nothing changes, in the episodes of each group.
         env: the task.
     """
     figure, axes = _new()
-    horizons = np.arange(1, len(unchanged) + 1)
-    axes.plot(horizons, unchanged, color=GREY, linestyle=":", label="no change predicted")
     sentences = []
     for label, table in tables.items():
-        _band(axes, table, *looks(groups)[label], label)
+        colour, line = looks(groups)[label]
+        still = unchanged[label]
+        axes.plot(still["steps"], still["iqm"], color=colour, linestyle=":", linewidth=1.2)
+        _band(axes, table, colour, line, label)
         last = table.iloc[-1]
         sentences.append(f"{label} {last['iqm']:.3g} after {last['steps']:g} steps")
+    axes.plot([], [], color=GREY, linestyle=":", label="no change predicted, each in its colour")
     axes.set(xlabel="model steps in a row", ylabel="error (standard deviations)", title=env)
     axes.set_ylim(bottom=0)
     _finish(axes, engineering=False)

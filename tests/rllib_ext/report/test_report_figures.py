@@ -25,7 +25,8 @@ def test_a_group_has_one_colour_in_all_figures(tmp_path: Path) -> None:
     groups = group_runs(load_runs(runs))
     curves = draw_learning_curves(groups, learning_curves(groups), "Line-v0")
     errors = pd.DataFrame({"steps": [1, 2], "runs": 1, "iqm": [0.1, 0.2], "low": 0.1, "high": 0.2})
-    error = draw_model_error(groups, {"mbpo": errors}, np.ones(2), "Line-v0")
+    still = errors.assign(iqm=1.0)
+    error = draw_model_error(groups, {"mbpo": errors}, {"mbpo": still}, "Line-v0")
     assert BLUE.lower() in svg_of(curves)  # sac's, which has no model
     assert BLUE.lower() not in svg_of(error)
     assert RED.lower() in svg_of(curves)
