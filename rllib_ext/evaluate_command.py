@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from rllib_ext.errors import UserError
 from rllib_ext.evaluation import evaluate_policy
 from rllib_ext.located import located
+from rllib_ext.plain_values import figures_as_json
 
 
 def evaluate(
@@ -38,4 +38,4 @@ def evaluate(
     if seed < 0:
         raise UserError(f"--seed {seed} is not valid: use 0 or more.")
     evaluation = evaluate_policy(located(policy), episodes, seed, env, video)
-    typer.echo(json.dumps(evaluation.to_dict()))
+    typer.echo(figures_as_json(evaluation.to_dict()))

@@ -84,14 +84,16 @@ def show(inspection: Inspection, console: Console) -> None:
 
 def calibration_sentence(inspection: Inspection) -> str:
     """What the coverage of the 90 % intervals says of the predicted variance."""
-    covered = inspection.covered[list(LEVELS).index(0.9)].mean()
+    if not inspection.moving.any():
+        return "No dimension moves: nothing can be said of the predicted variance."
+    covered = inspection.covered[list(LEVELS).index(0.9), inspection.moving].mean()
     if covered < 0.9 - OFF:
         verdict = "the model is too sure of itself"
     elif covered > 0.9 + OFF:
         verdict = "the model is less sure of itself than it might be"
     else:
         verdict = "the predicted variance is about right"
-    return f"Predicted 90% intervals hold {covered:.1%} of the values: {verdict}."
+    return f"Predicted 90% intervals hold {covered:.1%} of the values that move: {verdict}."
 
 
 def _horizon_table(inspection: Inspection) -> Group:

@@ -88,6 +88,11 @@ class Inspection:
     accuracy: float
     worst: list[WorstTransition]
 
+    @property
+    def moving(self) -> np.ndarray:
+        """[obs] which dimensions move: of the others any variance covers everything."""
+        return np.isfinite(self.scale)
+
 
 def inspect_checkpoint(
     checkpoint: Path, paths: Sequence[str], horizon: int, seed: int

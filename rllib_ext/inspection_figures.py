@@ -71,13 +71,16 @@ def _error(inspection: Inspection) -> matplotlib.figure.Figure:
 def _calibration(inspection: Inspection) -> matplotlib.figure.Figure:
     figure, (intervals, histogram) = _figure(2)
     intervals.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="right variance")
-    intervals.plot(LEVELS, inspection.covered, color=BLUE, alpha=0.25, linewidth=1)
-    intervals.plot(LEVELS, inspection.covered.mean(1), color=BLUE, marker="o", label="observed")
+    moving = inspection.moving
+    if moving.any():
+        covered = inspection.covered[:, moving]
+        intervals.plot(LEVELS, covered, color=BLUE, alpha=0.25, linewidth=1)
+        intervals.plot(LEVELS, covered.mean(1), color=BLUE, marker="o", label="observed")
+        quantiles = inspection.one_step.quantiles[:, moving].ravel()
+        histogram.hist(quantiles, 20, range=(0, 1), density=True, color=BLUE)
     intervals.set(xlabel="predicted interval", ylabel="share of the rows within it")
     intervals.set_title("one-step intervals: below the line, too sure")
     intervals.legend(frameon=False)
-    quantiles = inspection.one_step.quantiles.ravel()
-    histogram.hist(quantiles, 20, range=(0, 1), density=True, color=BLUE)
     histogram.axhline(1.0, color=GREY, linestyle=":")
     histogram.set(xlabel="quantile of the prediction", ylabel="density", title="flat where right")
     return figure

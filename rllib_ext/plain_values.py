@@ -1,8 +1,10 @@
-"""An environment's arguments as JSON: what it cannot hold is named, and compared by that name."""
+"""Values as JSON: figures that are no numbers, and an environment's arguments, of which what JSON
+cannot hold is named, and compared by that name."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -12,6 +14,15 @@ import numpy as np
 
 NAMED = "not in JSON"  # the only key of what stands for a value that JSON cannot hold
 ADDRESS = re.compile(r" at 0x[0-9a-f]+>")  # in the text that earlier checkpoints have for one
+
+
+def figures_as_json(figures: Mapping[str, Any], indent: int | None = None) -> str:
+    """Figures by name as strict JSON: NaN and infinity, which it has no words for, become null."""
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in figures.items()
+    }
+    return json.dumps(finite, indent=indent, allow_nan=False)
 
 
 def plain(value: Any) -> Any:

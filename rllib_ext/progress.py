@@ -3,7 +3,6 @@ JSON."""
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -18,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rllib_ext.health import Health
+from rllib_ext.plain_values import figures_as_json
 from rllib_ext.run_figures import COUNTS, RunFigures
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -149,12 +149,8 @@ class JsonLines(tune.Callback):
 
 def write_json_line(table: dict[str, Any]) -> None:
     """Writes one line to the process's own standard output; what is no number becomes null."""
-    plain = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in table.items()
-    }
     # `sys.stdout` is standard error meanwhile, so that nothing else comes between the lines.
-    print(json.dumps(plain, allow_nan=False), file=sys.__stdout__, flush=True)
+    print(figures_as_json(table), file=sys.__stdout__, flush=True)
 
 
 def plain_line(figures: dict[str, float]) -> str:

@@ -16,8 +16,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from distributed.offline_data import LOG_FOLDER
 from distributed.storage import Location
+from rllib_ext.bound_view import BoundView
 from rllib_ext.checkpoint_files import checkpoint_fault, read_task_file
 from rllib_ext.errors import UserError
+from rllib_ext.plain_values import figures_as_json
 from rllib_ext.ray_session import first_line
 
 SUMMARY_FILE = "summary.json"
@@ -218,13 +220,8 @@ def remove_if_nothing_came(folder: Location) -> bool:
 
 
 def write_summary(folder: Location, summary: dict[str, Any]) -> None:
-    """Writes `summary.json`; what could not be measured, NaN, becomes null."""
-    plain = {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in summary.items()
-    }
-    content = json.dumps(plain, indent=2, allow_nan=False) + "\n"
-    (folder / SUMMARY_FILE).write(content.encode())
+    """Writes `summary.json`; what could not be measured or diverged becomes null."""
+    (folder / SUMMARY_FILE).write(f"{figures_as_json(summary, indent=2)}\n".encode())
 
 
 def draw_learning_curve(folder: Location, title: str) -> None:
@@ -249,6 +246,8 @@ def draw_learning_curve(folder: Location, title: str) -> None:
 def draw_bound(folder: Location, title: str) -> bool:
     """Draws the estimate of the bound and the log return from `progress.csv`, with intervals.
 
+    Estimates that are far off are not shown, and the picture says so; see `BoundView`.
+
     Returns:
         Whether there was anything to draw.
     """
@@ -259,14 +258,21 @@ def draw_bound(folder: Location, title: str) -> bool:
     figure = matplotlib.figure.Figure(figsize=(7, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    view = BoundView.of(
+        rows[["bound/log_return", "bound/log_return_low", "bound/log_return_high"]],
+        rows["bound/estimate"],
+        rows[["bound/estimate_low", "bound/estimate_high"]],
+    )
     for name, label, color in (
         ("log_return", "log return (real episodes)", "#1f5fa8"),
         ("estimate", "estimate of the bound (model)", "#c8551b"),
     ):
-        steps, low, high = rows[STEPS_COLUMN], rows[f"bound/{name}_low"], rows[f"bound/{name}_high"]
-        axes.plot(steps, rows[f"bound/{name}"], label=label, color=color, marker="o", markersize=4)
+        steps = rows[STEPS_COLUMN]
+        mean, low, high = (view.within(rows[f"bound/{name}{end}"]) for end in ("", "_low", "_high"))
+        axes.plot(steps, mean, label=label, color=color, marker="o", markersize=4)
         axes.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
     axes.set(xlabel="real environment steps", ylabel="nats", title=title)
+    view.apply(axes)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     _save(figure, folder / BOUND_FILE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from statistics import fmean
 from typing import Any
 
 from ray.rllib.core import DEFAULT_AGENT_ID
@@ -28,11 +27,7 @@ NO_EPISODES = {
     names.NUM_EPISODES: 0,
     names.NUM_EPISODES_LIFETIME: 0,
 }
-REDUCTIONS: tuple[tuple[str, Callable[[list[Any]], float]], ...] = (
-    ("mean", fmean),
-    ("min", min),
-    ("max", max),
-)
+REDUCTIONS = ("mean", "min", "max")
 
 
 class SampleMetrics:
@@ -91,14 +86,15 @@ class SampleMetrics:
                 (self._returns, RETURN_NAMES),
                 (self._lengths, LENGTH_NAMES),
             ):
-                last = values[-self._window :]
-                for name, (kind, reduction) in zip(metric_names, REDUCTIONS, strict=True):
-                    taken[name] = self._stats(kind, reduction(last), window=self._window)
+                for name, kind in zip(metric_names, REDUCTIONS, strict=True):
+                    # One by one: a mean of each answer's mean would not be that of the episodes.
+                    taken[name] = self._stats(kind, *values, window=self._window)
         self._steps, self._returns, self._lengths = 0, [], []
         self._env_restarts = self._episodes_dropped = 0
         return taken
 
-    def _stats(self, kind: str, value: float, **options: Any) -> Any:
+    def _stats(self, kind: str, *values: float, **options: Any) -> Any:
         stats = self._stats_classes[kind](**options)
-        stats.push(value)
+        for value in values:
+            stats.push(value)
         return stats

@@ -26,6 +26,7 @@ from rllib_ext.health import Health
 from rllib_ext.interruption import Interruption
 from rllib_ext.located import located
 from rllib_ext.placement import kinds_of_actors
+from rllib_ext.plain_values import figures_as_json
 from rllib_ext.progress import JsonLines, ProgressDisplay, write_json_line
 from rllib_ext.ray_session import ray_session
 from rllib_ext.room import RoomWatch, warn_if_not_shared
@@ -257,7 +258,7 @@ def train(
         write_json_line({"type": "summary", "folder": str(folder), **summary})
         return
     console = Console()
-    console.print_json(json.dumps(summary))
+    console.print_json(figures_as_json(summary))
     pictures = ", ".join(file for file in (CURVE_FILE, BOUND_FILE) if (folder / file).is_file())
     console.print(f"Written to {folder}: {SUMMARY_FILE}, {pictures}, checkpoint/", soft_wrap=True)
     if trace is not None:

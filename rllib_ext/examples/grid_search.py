@@ -12,7 +12,9 @@ own see `trial_config` in `trials.py`.
 
 Results to expect
 -----------------
-The last lines name the best trial's algorithm and seed, its return and its folder.
+The last lines have each algorithm's mean return over its seeds, best first, then the best trial's
+algorithm and seed, its return and its folder. Of three seeds a mean is a hint, and the best trial
+says less: it is the luckiest.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from rllib_ext.examples.trials import (
     Steps,
     Storage,
     print_best,
+    print_means,
     run_config,
     trial_config,
 )
@@ -60,6 +63,7 @@ def main(
         run_config=run_config("grid_search", storage, steps),
     )
     results = tuner.fit()
+    print_means(results, "algo")
     print_best(results, "algo", "seed")
     return results
 

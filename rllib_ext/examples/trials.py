@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import typer
@@ -67,6 +68,17 @@ def run_config(name: str, storage: Path, steps: int, **options: Any) -> tune.Run
 def print_best(results: tune.ResultGrid, *searched: str) -> None:
     """Prints what the best trial had for the settings that were searched, and its return."""
     best = results.get_best_result()
-    print("best:", ", ".join(f"{name}={best.config[name]}" for name in searched))
+    print("best trial:", ", ".join(f"{name}={best.config[name]}" for name in searched))
     print(f"return: {best.metrics_dataframe[EVALUATION_RETURN].iloc[-1]:.1f}")
     print(f"folder: {best.path}")
+
+
+def print_means(results: tune.ResultGrid, searched: str) -> None:
+    """Prints the mean over the trials' last returns for each value of a setting, the best first."""
+    returns: dict[Any, list[float]] = {}
+    for result in results:
+        if result.metrics_dataframe is not None:  # else it failed before its first result
+            last = result.metrics_dataframe[EVALUATION_RETURN].iloc[-1]
+            returns.setdefault(result.config[searched], []).append(last)
+    for value, own in sorted(returns.items(), key=lambda item: -fmean(item[1])):
+        print(f"{searched}={value}: mean return {fmean(own):.1f} of {len(own)} trials")

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from mnm.tabular.figure_style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, STYLE
+from rllib_ext.bound_view import BoundView
 from rllib_ext.report.model_check import ModelCheck
 from rllib_ext.report.runs import Group, Run
 from rllib_ext.run_folder import RETURN_COLUMN
@@ -93,32 +94,44 @@ def draw_learning_curves(
 
 @IN_STYLE
 def draw_bound(group: Group, tables: Mapping[str, pd.DataFrame]) -> Picture:
-    """Estimate of the bound and log return of one group.
+    """Estimate of the bound and log return of one group; without estimates that are far off.
 
     Args:
         group: of an algorithm with a classifier.
         tables: "estimate" and "log_return", each with `steps`, `iqm`, `low`, `high`, `runs`.
     """
     figure, axes = _new()
+    view = BoundView.of(
+        tables["log_return"][["iqm", "low", "high"]],
+        tables["estimate"]["iqm"],
+        tables["estimate"][["low", "high"]],
+    )
     for name, label, colour, line in (
         ("log_return", "log return (real episodes)", BLUE, "-"),
         ("estimate", "estimate of the bound (model)", RED, "--"),
     ):
-        _band(axes, tables[name], colour, line, label)
+        table = tables[name]
+        shown = {end: view.within(table[end]) for end in ("iqm", "low", "high")}
+        _band(axes, table.assign(**shown), colour, line, label)
     title = f"{group.label} on {group.env}"
     axes.set(xlabel="real environment steps", ylabel="nats", title=title)
+    view.apply(axes)
     _finish(axes)
     ends = {name: table.iloc[-1]["iqm"] for name, table in tables.items()}
     return _picture(
         figure,
         f"Bound and log return of {title}: at the end the estimate of the bound is "
-        f"{ends['estimate']:.3g} nats and the log return {ends['log_return']:.3g} nats.",
+        f"{ends['estimate']:.3g} nats and the log return {ends['log_return']:.3g} nats"
+        f"{f'; {view.note}' if view.note else ''}.",
     )
 
 
 @IN_STYLE
 def draw_model_error(
-    groups: Sequence[Group], tables: Mapping[str, pd.DataFrame], unchanged: np.ndarray, env: str
+    groups: Sequence[Group],
+    tables: Mapping[str, pd.DataFrame],
+    unchanged: Mapping[str, pd.DataFrame],
+    env: str,
 ) -> Picture:
     """Open-loop error of the model by horizon.
 
@@ -126,17 +139,19 @@ def draw_model_error(
         groups: all of the task, so that each keeps its colour.
         tables: of those with a model that was checked, by label, with `steps` (the horizon), `iqm`,
             `low`, `high`, `runs`.
-        unchanged: [K] error of predicting that nothing changes.
+        unchanged: the same of predicting that nothing changes, in the episodes of each group.
         env: the task.
     """
     figure, axes = _new()
-    horizons = np.arange(1, len(unchanged) + 1)
-    axes.plot(horizons, unchanged, color=GREY, linestyle=":", label="no change predicted")
     sentences = []
     for label, table in tables.items():
-        _band(axes, table, *looks(groups)[label], label)
+        colour, line = looks(groups)[label]
+        still = unchanged[label]
+        axes.plot(still["steps"], still["iqm"], color=colour, linestyle=":", linewidth=1.2)
+        _band(axes, table, colour, line, label)
         last = table.iloc[-1]
         sentences.append(f"{label} {last['iqm']:.3g} after {last['steps']:g} steps")
+    axes.plot([], [], color=GREY, linestyle=":", label="no change predicted, each in its colour")
     axes.set(xlabel="model steps in a row", ylabel="error (standard deviations)", title=env)
     axes.set_ylim(bottom=0)
     _finish(axes, engineering=False)

@@ -116,10 +116,10 @@ def _task(env: str, groups: Sequence[Group], checks: Mapping[Location, ModelChec
     checked = [group for group in groups if group.label in errors]
     error, horizons, rows = None, [], []
     if checked:
-        own = [check for run in _runs(groups) if (check := checks.get(run.folder)) is not None]
-        longest = max((check.unchanged for check in own), key=len)
-        error = draw_model_error(groups, errors, longest, env)
-        horizons = sorted({min(horizon, len(longest)) for horizon in HORIZONS})
+        unchanged = error_curves(groups, checks, "unchanged")
+        error = draw_model_error(groups, errors, unchanged, env)
+        longest = max(int(table["steps"].max()) for table in errors.values())
+        horizons = sorted({min(horizon, longest) for horizon in HORIZONS})
         for label, table in errors.items():
             at = dict(zip(table["steps"], table["iqm"], strict=True))
             rows.append((label, [_figure(at.get(horizon, math.nan)) for horizon in horizons]))

@@ -84,6 +84,8 @@ class Run:
         if file.is_file():
             try:
                 summary = json.loads(file.read())
+                if summary["evaluation_return_mean"] is None:
+                    summary["evaluation_return_mean"] = math.nan
                 final = (int(summary["env_steps"]), float(summary["evaluation_return_mean"]))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{file} is damaged: {first_line(error)}.") from error
@@ -213,5 +215,10 @@ def differing_settings(groups: Sequence[Group]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it, so that what was read equals what is built in."""
-    return list(value) if isinstance(value, tuple) else value
+    """A value as JSON has it, so that what was read equals what is built in.
+
+    Of equal numbers, 20 and 20.0, there is one: they would be equal and yet other text.
+    """
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

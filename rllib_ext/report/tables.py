@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -135,16 +136,23 @@ def bound_curves(group: Group) -> dict[str, pd.DataFrame] | None:
 
 
 def error_curves(
-    groups: Sequence[Group], checks: Mapping[Location, ModelCheck]
+    groups: Sequence[Group],
+    checks: Mapping[Location, ModelCheck],
+    of: Literal["error", "unchanged"] = "error",
 ) -> dict[str, pd.DataFrame]:
     """Error of the models by horizon, as interquartile means over the group's checked runs.
+
+    Args:
+        groups: of one task.
+        checks: of the models, by the run's folder.
+        of: the model, or predicting that nothing changes.
 
     Returns:
         By the group's label, groups without a check left out; `steps` is the horizon.
     """
     tables = {}
     for group in groups:
-        errors = [checks[run.folder].error for run in group.runs if run.folder in checks]
+        errors = [getattr(checks[run.folder], of) for run in group.runs if run.folder in checks]
         curves = [Curve.of(np.arange(1, len(error) + 1), error) for error in errors]
         if curves:
             tables[group.label] = aggregate(curves, 1.0)

@@ -114,6 +114,21 @@ def test_metrics_of_many_requests_sum_up_in_the_algorithms_logger() -> None:
     assert made.get_metrics()[names.NUM_ENV_STEPS_SAMPLED].peek() == 0
 
 
+def test_the_mean_return_is_of_the_episodes_however_the_answers_split_them() -> None:
+    made = runner(env_config={"length": 5, "limit": 1e9})
+    logger = MetricsLogger(root=True)
+    episodes, means = [], []
+    for rows in (24, 6):
+        metrics = made.collect(None, rows, 0)[2]
+        episodes.append(metrics[names.NUM_EPISODES].peek())
+        means.append(metrics[names.EPISODE_RETURN_MEAN].peek())
+        logger.aggregate([metrics], key="env_runners")
+    assert episodes == [4, 1]
+    mean = logger.compile()["env_runners"][names.EPISODE_RETURN_MEAN]
+    assert mean == pytest.approx(np.average(means, weights=episodes))
+    assert mean != pytest.approx(np.mean(means))
+
+
 def test_sample_counts_episodes_or_steps() -> None:
     made = runner(envs=2, env_config={"length": 5, "limit": 1e9})
     (sampled,) = made.sample(num_episodes=3, explore=False)

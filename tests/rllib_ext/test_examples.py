@@ -37,8 +37,13 @@ def test_grid_search_trains_every_algorithm_with_every_seed(
         assert has_model == (result.config["algo"] == "mnm")
     best = results.get_best_result(EVALUATION_RETURN, "max")
     printed = capsys.readouterr().out
-    assert f"best: algo={best.config['algo']}, seed={best.config['seed']}" in printed
+    assert f"best trial: algo={best.config['algo']}, seed={best.config['seed']}" in printed
     assert best.path in printed
+    frames = {(r.config["algo"], r.config["seed"]): r.metrics_dataframe for r in results}
+    returns = {trial: frame[EVALUATION_RETURN].iloc[-1] for trial, frame in frames.items()}
+    for algo in ("sac", "mnm"):
+        mean = (returns[algo, 0] + returns[algo, 1]) / 2
+        assert f"algo={algo}: mean return {mean:.1f} of 2 trials" in printed
 
 
 @pytest.mark.usefixtures("local_ray")

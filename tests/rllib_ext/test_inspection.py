@@ -22,7 +22,12 @@ from rllib_ext.checkpoint_files import write_task_file
 from rllib_ext.errors import UserError
 from rllib_ext.inspect_command import calibration_sentence, inspect, show
 from rllib_ext.inspection import WORST, inspect_checkpoint
-from rllib_ext.inspection_figures import CALIBRATION_FILE, CLASSIFIER_FILE, ERROR_FILE
+from rllib_ext.inspection_figures import (
+    CALIBRATION_FILE,
+    CLASSIFIER_FILE,
+    ERROR_FILE,
+    _calibration,
+)
 from rllib_ext.saved_model import load_model
 from tests.mnm.small_cases import random_transitions, same_tensors, small_agent
 from tests.rllib_ext.small_checkpoints import AGENT, cut
@@ -118,6 +123,37 @@ def test_the_verdict_follows_from_the_coverage(
     inspection = inspect_checkpoint(checkpoint, [data], horizon=1, seed=0)
     inspection.covered[:] = covered
     assert verdict in calibration_sentence(inspection)
+
+
+def test_dimensions_that_never_move_do_not_hide_that_a_model_is_too_sure(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    rows = random_transitions(200, seed=1)
+    rows.observations[:, 0] = rows.next_observations[:, 0] = 1.0
+    file = write_data(tmp_path / "rows.parquet", rows)
+    inspection = inspect_checkpoint(checkpoint, [file], horizon=1, seed=0)
+    inspection.covered[:, 0] = 1.0
+    inspection.covered[:, 1] = 0.75  # with the other dimension, 0.875
+    assert inspection.moving.tolist() == [False, True]
+    sentence = calibration_sentence(inspection)
+    assert "hold 75.0% of the values that move: the model is too sure" in sentence
+    inspection.one_step.quantiles[:, 0] = 0.5
+    intervals, histogram = _calibration(inspection).axes
+    (observed,) = [line for line in intervals.lines if line.get_label() == "observed"]
+    assert set(observed.get_ydata()) == {0.75}
+    counts, _ = np.histogram(inspection.one_step.quantiles[:, 1], 20, (0, 1), density=True)
+    bars = [bar.get_height() for bar in histogram.patches]
+    np.testing.assert_allclose(bars, counts)
+
+
+def test_where_nothing_moves_nothing_is_said_of_the_variance(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = random_transitions(50)
+    rows.observations[:] = rows.next_observations[:] = 1.0
+    file = write_data(tmp_path / "rows.parquet", rows)
+    inspect(checkpoint, [file], tmp_path / "out", horizon=2)
+    assert "nothing can be said of the predicted variance" in capsys.readouterr().out
 
 
 def test_the_command_prints_tables_and_draws_pictures(

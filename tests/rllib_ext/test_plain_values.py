@@ -18,7 +18,7 @@ from mnm import DataRefused
 from rllib_ext.checkpoint_files import refuse_other_task, write_task_file
 from rllib_ext.errors import UserError
 from rllib_ext.evaluation import evaluate_policy
-from rllib_ext.plain_values import NAMED, is_same, name_within, plain
+from rllib_ext.plain_values import NAMED, figures_as_json, is_same, name_within, plain
 from tests.line_tasks import Line
 from tests.rllib_ext.small_checkpoints import TASKS, write_checkpoint
 
@@ -53,6 +53,17 @@ CASES: dict[str, tuple[Any, Any]] = {
 
 # `repr(pays_nothing)`, the same in every process, as the tests' names have it.
 OF_BEFORE = "<function pays_nothing at 0x7f1816bdfe20>"
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_figures_that_are_no_numbers_become_null(indent: int | None) -> None:
+    figures = {"a": math.nan, "b": math.inf, "c": -math.inf, "d": np.float64(1.5), "e": 2, "f": "x"}
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    read = json.loads(figures_as_json(figures, indent), parse_constant=refuse)
+    assert read == {"a": None, "b": None, "c": None, "d": 1.5, "e": 2, "f": "x"}
 
 
 @pytest.mark.parametrize("case", CASES)

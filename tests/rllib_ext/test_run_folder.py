@@ -10,8 +10,10 @@ from pathlib import Path
 import matplotlib.image
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from distributed.storage import Location
+from rllib_ext import run_folder
 from rllib_ext.errors import UserError
 from rllib_ext.run_folder import (
     BOUND_FILE,
@@ -84,10 +86,10 @@ def test_a_kept_checkpoint_outlives_the_one_it_was_made_of(tmp_path: Path) -> No
     assert (kept / "state").read_text() == "weights"
 
 
-def test_the_summary_is_strict_json(tmp_path: Path) -> None:
-    write_summary(at(tmp_path), {"env": "Line-v0", "steps": 3, "return": 1.5, "gap": math.nan})
+@pytest.mark.parametrize("gap", [math.nan, math.inf, -math.inf])
+def test_the_summary_is_strict_json(tmp_path: Path, gap: float) -> None:
+    write_summary(at(tmp_path), {"env": "Line-v0", "steps": 3, "return": 1.5, "gap": gap})
     text = (tmp_path / SUMMARY_FILE).read_text()
-    assert "NaN" not in text
     assert json.loads(text) == {"env": "Line-v0", "steps": 3, "return": 1.5, "gap": None}
 
 
@@ -127,6 +129,23 @@ def test_the_bound_is_drawn_only_where_there_is_one(tmp_path: Path) -> None:
     write_progress(tmp_path, **ends)
     assert draw_bound(at(tmp_path), "mnm")
     assert matplotlib.image.imread(tmp_path / BOUND_FILE).std() > 0.01
+
+
+def test_an_estimate_that_diverged_does_not_flatten_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(run_folder, "_save", lambda figure, file: figures.append(figure))
+    ends = {
+        f"bound/{name}{end}": [1.0 + offset, far, 2.0 + offset]
+        for name, far in (("estimate", -1e17), ("log_return", 1.5))
+        for end, offset in (("", 0.0), ("_low", -0.5), ("_high", 0.5))
+    }
+    write_progress(tmp_path, **ends)
+    assert draw_bound(at(tmp_path), "mnm")
+    (axes,) = figures[0].axes
+    assert axes.get_ylim() == pytest.approx((0.4, 2.6))
+    assert "1 estimate beyond" in axes.get_xlabel()
 
 
 def test_the_newest_whole_checkpoint_is_found_wherever_it_lies(tmp_path: Path) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
 
-from rllib_ext.report.figures import draw_paths
+from rllib_ext.report.figures import draw_model_error, draw_paths
 from rllib_ext.report.model_check import PATHS, check_models
-from rllib_ext.report.runs import load_runs
+from rllib_ext.report.page import render_page
+from rllib_ext.report.runs import group_runs, load_runs
 from tests.line_tasks import Line
 from tests.rllib_ext.small_runs import write_run
 
@@ -38,6 +40,28 @@ def test_models_of_one_task_are_checked_in_the_same_units(tmp_path: Path) -> Non
         assert (np.diff(check.real[:, 1]) == 1).all()  # the steps of one episode
         assert check.imagined.shape == (PATHS, steps + 1, 3)
         assert (check.imagined[:, 0] == check.real[0]).all()
+
+
+def test_what_no_change_would_err_by_is_of_each_groups_own_episodes(tmp_path: Path) -> None:
+    runs = load_runs(
+        [
+            write_run(tmp_path / "a", checkpoint=True),
+            write_run(tmp_path / "b", seed=1, checkpoint=True),
+            write_run(tmp_path / "c", algo="mbpo", checkpoint=True),
+        ]
+    )
+    checks, _ = check_models(runs, episodes=1, horizon=2)
+    for run, errors in zip(runs, ([1.0, 2.0], [3.0, 4.0], [0.25, 0.5]), strict=True):
+        checks[run.folder].unchanged[:] = errors
+    groups = group_runs(runs)
+    draw = Mock(wraps=draw_model_error)
+    with patch("rllib_ext.report.page.draw_model_error", draw):
+        render_page(groups, checks, [])
+    (call,) = draw.call_args_list
+    assert {label: list(table["iqm"]) for label, table in call.args[2].items()} == {
+        "mnm": [2.0, 3.0],
+        "mbpo": [0.25, 0.5],
+    }
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])

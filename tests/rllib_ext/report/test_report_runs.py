@@ -40,6 +40,12 @@ def test_a_run_may_be_named_by_its_uri(tmp_path: Path) -> None:
         load_runs(["nowhere://run"])
 
 
+def test_a_run_may_end_at_a_return_that_is_no_number(tmp_path: Path) -> None:
+    (run,) = load_runs([write_run(tmp_path / "run", [1.0, math.inf], steps=20)])
+    assert run.status == "finished"
+    assert math.isnan(run.final_return)
+
+
 def test_an_unfinished_run_counts_as_far_as_it_came(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", [1.0, math.nan, 3.0], finished=False)
     with (folder / "progress.csv").open("a") as file:
@@ -154,13 +160,26 @@ def test_seeds_make_a_group_and_settings_set_groups_apart(tmp_path: Path) -> Non
     ]
     groups = group_runs(load_runs([*folders, folders[0]]))
     assert [(group.label, [run.folder.last for run in group.runs]) for group in groups] == [
-        ("mnm (updates_to_data_ratio=20.0)", ["b", "a"]),
+        ("mnm (updates_to_data_ratio=20)", ["b", "a"]),
         ("mnm (updates_to_data_ratio=5)", ["c"]),
         ("sac", ["d", "e"]),
         ("mnm", ["f"]),
     ]
     assert groups[0].interval == 20
     assert differing_settings(groups[:2]) == ["updates_to_data_ratio"]
+
+
+def test_equal_numbers_make_one_group_however_they_are_written(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path / "a", seed=0, settings={"updates_to_data_ratio": 20}),
+        write_run(tmp_path / "b", seed=1, settings={"updates_to_data_ratio": 20.0}),
+        write_run(tmp_path / "c", seed=2, settings={"dynamics_weight_decay": [0, 0.0]}),
+        write_run(tmp_path / "d", seed=3, settings={"dynamics_weight_decay": [0.0, 0]}),
+    ]
+    groups = group_runs(load_runs(folders))
+    assert [[run.folder.last for run in group.runs] for group in groups] == [["a", "b"], ["c", "d"]]
+    assert differing_settings(groups) == ["dynamics_weight_decay"]
+    assert len({group.label for group in groups}) == 2
 
 
 def test_labels_of_many_differences_are_numbers(tmp_path: Path) -> None:
