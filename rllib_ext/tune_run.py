@@ -95,7 +95,7 @@ class ReturnStopper(tune.Stopper):
 
 
 class Recovery(tune.Callback):
-    """Says when a run goes on from its last checkpoint.
+    """Says when a run goes on, and from where.
 
     Data that are refused, and an environment that always fails, are not tried over and over: they
     end the run at its next failure, whatever that is.
@@ -115,9 +115,8 @@ class Recovery(tune.Callback):
             )
         else:
             failures = trial.run_metadata.num_failures
-            goes_on = (
-                f" and goes on from its last checkpoint ({failures} of {MOST_FAILURES} failures)."
-            )
+            place = "its last checkpoint" if trial.has_checkpoint() else "where it began"
+            goes_on = f" and goes on from {place} ({failures} of {MOST_FAILURES} failures)."
         print(f"The run failed ({first_line(cause)}){goes_on}", file=sys.stderr, flush=True)
 
 

@@ -18,6 +18,7 @@ from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, SOLVED, Exper
 from benchmarks.learning.runs import runs_of
 from benchmarks.learning.summary import LEAST_POINTS, Group, groups
 from benchmarks.learning.tables import TABLES
+from rllib_ext.bound_view import FAR_OFF
 from rllib_ext.tuned import tuned_tasks
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "results.md"
@@ -27,7 +28,6 @@ FEW = 3  # seeds; with less an algorithm is not compared
 NOT_RUN = "not run"
 THEORY_FIGURE = "images/results-theory.png"
 THEORY_TITLES = {"bound_gap": "log return less bound", "model_optimism": "optimism"}
-FAR_OFF = 1e4  # nats: beyond, as after a model that diverges within the horizon, nothing is drawn
 SUMMARY, FINDINGS = "summary", "findings"  # notes of no one experiment
 NOTES = "notes"  # folder beside the tables: what an experiment shows, written by hand
 

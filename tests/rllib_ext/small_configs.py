@@ -8,7 +8,13 @@ from rllib_ext import MnMConfig
 from tests.mnm.small_cases import SMALL
 
 LINE = "tests.line_tasks:Line-v0"
+MOST = "max_num_env_runners"
 TINY: dict[str, Any] = {**SMALL, "bound_horizon": 5, "bound_rollouts": 8}
+
+
+def plain() -> MnMConfig:
+    """The defaults."""
+    return MnMConfig().environment(LINE)
 
 
 def tiny_config(

@@ -1,35 +1,24 @@
-"""Tests of MnMConfig: its settings, what it refuses and in which words, what it asks Ray for."""
+"""Tests of MnMConfig: its settings, what it refuses and in which words."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from dataclasses import fields
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import pytest
-import yaml
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from mnm import Settings
 from mnm.settings import ALGORITHMS, PRESETS
 from rllib_ext import MnM, MnMConfig
-from rllib_ext.placement import kinds_of_actors, place, rollout_worker_bundles
 from rllib_ext.rl_modules import PolicyModule
 from rllib_ext.setting_names import OWN_NAMES
-from rllib_ext.tuned import tuned_config, tuned_settings
-from tests.rllib_ext.small_configs import LINE, tiny_config
+from tests.rllib_ext.small_configs import LINE, MOST, plain, tiny_config
 
 SETTINGS = [field.name for field in fields(Settings)]
-TUNED = sorted(
-    Path(file.name).stem
-    for file in resources.files("rllib_ext.tuned").iterdir()
-    if file.name.endswith(".yaml")
-)
 
 
 def keywords_of_training() -> list[inspect.Parameter]:
@@ -93,12 +82,6 @@ def test_the_config_of_the_documentation_is_valid() -> None:
     config.validate()
     assert config.algo_class is MnM
 
-
-def plain() -> MnMConfig:
-    return MnMConfig().environment(LINE)
-
-
-MOST = "max_num_env_runners"
 
 REFUSALS: dict[str, tuple[Any, str]] = {
     "no environment": (lambda: MnMConfig(), r"No environment is set: call \.environment"),
@@ -356,121 +339,11 @@ def test_the_automatic_lag_counts_the_runners_that_may_come() -> None:
         config.copy().training(max_weight_lag=60).validate()
 
 
-def test_only_the_reserved_actors_are_in_the_resource_request() -> None:
-    config = plain().learners(num_learners=1).env_runners(num_env_runners=2)
-    config.training(num_rollout_workers=1)
-    reserved = MnM.default_resource_request(config)
-    config.env_runners(**{MOST: 5}).training(max_num_rollout_workers=3).validate()
-    assert MnM.default_resource_request(config) == reserved
-
-
 def test_a_termination_path_and_a_function_are_taken() -> None:
     from tests.line_tasks import far_from_origin
 
     for termination in ("tests.line_tasks:far_from_origin", far_from_origin, "learned", "auto"):
         plain().training(termination=termination).validate()
-
-
-@pytest.mark.parametrize("workers", [0, 1, 3])
-def test_the_resource_request_counts_the_pool(workers: int) -> None:
-    config = plain().env_runners(num_env_runners=2).learners(num_learners=1)
-    config.training(num_rollout_workers=workers)
-    request = MnM.default_resource_request(config)
-    assert len(request.bundles) == 1 + 2 + 1 + workers
-    assert request.required_resources == {"CPU": 4.0 + workers}
-    assert request.bundles[4:] == [{"CPU": 1.0}] * workers
-
-
-def test_the_resource_request_counts_the_pools_gpus() -> None:
-    config = plain().training(num_rollout_workers=2, num_gpus_per_rollout_worker=0.25)
-    assert MnM.default_resource_request(config).required_resources["GPU"] == 0.5
-
-
-def test_workers_with_a_part_of_a_gpu_share_the_learners_bundle() -> None:
-    config = plain().env_runners(num_env_runners=1)
-    config.learners(num_learners=1, num_gpus_per_learner=0.5)
-    config.training(num_rollout_workers=3, num_gpus_per_rollout_worker=0.1)
-    request = MnM.default_resource_request(config)
-    assert request.bundles[2:] == [{"CPU": 3.0, "GPU": 0.8}]
-    assert rollout_worker_bundles(config, 3) == [2, 2, 2]
-    kinds = ["driver", "environment runner", "learner with 3 rollout workers"]
-    assert kinds_of_actors(config, request) == kinds
-    config.training(num_gpus_per_rollout_worker=1)
-    request = MnM.default_resource_request(config)
-    assert request.bundles[3:] == [{"CPU": 1.0, "GPU": 1.0}] * 3
-    assert rollout_worker_bundles(config, 6) == [3, 4, 5]
-    assert kinds_of_actors(config, request)[2:] == ["learner", *["rollout worker"] * 3]
-
-
-def test_each_actor_can_ask_for_the_resource_of_its_role() -> None:
-    config = plain().env_runners(num_env_runners=2).learners(num_learners=1)
-    config.training(num_rollout_workers=1, num_cpus_per_rollout_worker=2)
-    config.evaluation(evaluation_interval=1, evaluation_num_env_runners=1)
-    place(config, "roles")
-    request = MnM.default_resource_request(config)
-    assert request.strategy == "SPREAD"
-    asked = list(zip(kinds_of_actors(config, request), request.bundles, strict=True))
-    collector = {"CPU": 1.0, "collector": 1.0}
-    assert asked == [
-        ("driver", {"CPU": 1.0, "learner": 0.001}),
-        ("environment runner", collector),
-        ("environment runner", collector),
-        ("evaluation runner", collector),
-        ("learner", {"CPU": 1.0, "learner": 0.001}),
-        ("rollout worker", {"CPU": 2.0, "rollout_worker": 1.0}),
-    ]
-    with pytest.raises(ValueError, match=r"Unknown placement 'tight': use one of pack, spread"):
-        place(config, "tight")
-
-
-def test_the_resource_request_of_a_plain_dict_is_the_same() -> None:
-    config = plain().env_runners(num_env_runners=1).training(num_rollout_workers=2)
-    changes = {"env": LINE, "num_env_runners": 1, "num_rollout_workers": 2}
-    assert MnM.default_resource_request(changes) == MnM.default_resource_request(config)
-
-
-@pytest.mark.parametrize("algo", ALGORITHMS)
-@pytest.mark.parametrize("env", TUNED)
-def test_tuned_files_hold_valid_settings(env: str, algo: Any) -> None:
-    assert env in gym.registry
-    settings = tuned_settings(env, algo)
-    assert set(settings) <= {*SETTINGS, *OWN_NAMES} - {"algo"}
-    config = tuned_config(env, algo)
-    config.validate()
-    resolved = config.settings()
-    assert resolved.algo == algo
-    for name, value in settings.items():
-        found = getattr(resolved, name, getattr(config, name, None))
-        assert (list(found) if isinstance(found, tuple) else found) == value
-
-
-@pytest.mark.parametrize("env", TUNED)
-def test_imagined_transitions_of_tuned_tasks_fit_an_ordinary_memory(env: str) -> None:
-    made = gym.make(env)
-    width = 2 * made.observation_space.shape[0] + made.action_space.shape[0] + 3
-    made.close()
-    for algo in ALGORITHMS:
-        settings = tuned_config(env, algo).settings()
-        rows = settings.rollouts_per_step * settings.synthetic_retention
-        assert 4 * width * rows * max(settings.rollout_schedule[2:]) < 8e9, algo
-
-
-def test_the_main_job_has_a_tuned_file() -> None:
-    assert "InvertedPendulum-v5" in TUNED
-
-
-def test_tuned_sections_are_laid_over_each_other() -> None:
-    text = (resources.files("rllib_ext.tuned") / "InvertedPendulum-v5.yaml").read_text()
-    tables = yaml.safe_load(text)
-    assert set(tables) <= {"all", *ALGORITHMS}
-    for algo in ALGORITHMS:
-        expected = {**(tables.get("all") or {}), **(tables.get(algo) or {})}
-        assert tuned_settings("InvertedPendulum-v5", algo) == expected
-
-
-@pytest.mark.parametrize("env", ["NoSuch-v0", LINE, "folder/Task-v0", "../config"])
-def test_nothing_is_tuned_for_other_tasks(env: str) -> None:
-    assert tuned_settings(env) == {}
 
 
 def test_a_config_survives_its_own_dictionary() -> None:

@@ -80,12 +80,13 @@ def test_an_evaluation_that_comes_again_after_a_failure_counts_once() -> None:
     assert stopped == [False, False, False, True]
 
 
-def failed_trial(folder: Path, error: Exception) -> Any:
+def failed_trial(folder: Path, error: Exception, saved: bool = True) -> Any:
     file = folder / "error.pkl"
     file.write_bytes(cloudpickle.dumps(error))
     return SimpleNamespace(
         pickled_error_file=str(file),
         max_failures=3,
+        has_checkpoint=lambda: saved,
         run_metadata=SimpleNamespace(num_failures=1),
     )
 
@@ -122,8 +123,15 @@ def test_a_failed_run_says_that_it_goes_on(
     trial = failed_trial(tmp_path, wrap(error))
     line = recover(trial, capsys)
     assert trial.max_failures == 3
-    assert f"({error}) and goes on" in line
+    assert f"({error}) and goes on from its last checkpoint" in line
     assert line.endswith("(1 of 3 failures).")
+
+
+def test_a_run_that_fails_before_its_first_checkpoint_is_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = recover(failed_trial(tmp_path, OSError("disk full"), saved=False), capsys)
+    assert "and goes on from where it began (1 of 3 failures)." in line
 
 
 @pytest.mark.parametrize(
