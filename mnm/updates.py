@@ -17,9 +17,9 @@ from mnm.running_means import RunningMeans
 from mnm.settings import Settings
 
 ASK_EVERY = 16  # updates: a fraction of a second
+# Of "auto", which a logit that stays off its target would drive on without end.
+CLASSIFIER_REWARD_WEIGHT_RANGE = (1e-4, 100.0)
 # The model's is there at every update, for its clipping.
-CLASSIFIER_REWARD_WEIGHT_RANGE = (1e-4, 100.0)  # of "auto", which a logit off its target would
-# else drive on without end
 NORMS_NOTED = ("critics", "policy", "classifier", "stopping")
 
 
