@@ -169,12 +169,6 @@ def _section(name: str, experiment: Experiment, found: Sequence[Group], tables: 
     if experiment.references:
         others = " and ".join(experiment.references)
         lines[-1] += f" Beside them stand the tuned runs of {others}, up to these steps."
-    planned = dict.fromkeys((run.plan.algo, run.variant) for run in runs_of(name))
-    absent = [
-        f"{algo} ({variant})" if variant != AS_TUNED else algo
-        for algo, variant in planned
-        if not any(group.algo == algo and group.variant == variant for group in found)
-    ]
     if found:
         lines += ["", f"![Returns over real steps]({figure_name(name)})"]
     for env in envs:
@@ -191,7 +185,7 @@ def _section(name: str, experiment: Experiment, found: Sequence[Group], tables: 
                 "|---|---|---|---|---|---|---|---|",
             ]
             lines += [f"| {_label(group)} | {_whole_row(group, step)} |" for group in of_env]
-    if absent:
+    if absent := _absent(name, found):
         lines += ["", f"{NOT_RUN.capitalize()}: {', '.join(absent)}."]
     if notes := _notes(name, tables):
         lines += ["", notes]
@@ -213,6 +207,23 @@ def _command(name: str, best: Group) -> str:
 def _is_made(experiment: Experiment) -> bool:
     """Whether its tasks are the project's own, with settings that `mnm train` does not know."""
     return bool(experiment.settings or experiment.tuned_as)
+
+
+def _absent(name: str, found: Sequence[Group]) -> list[str]:
+    """What an experiment has no runs of; with the tasks where others of its tasks have some."""
+    made = {(group.env, group.algo, group.variant) for group in found}
+    planned: dict[str, list[str]] = {}
+    absent: dict[str, list[str]] = {}
+    for run in runs_of(name, seeds=(0,)):
+        told = (run.plan.env, run.plan.algo, run.variant)
+        label = run.plan.algo if run.variant == AS_TUNED else f"{run.plan.algo} ({run.variant})"
+        planned.setdefault(label, []).append(_short(run.plan.env))
+        if told not in made:
+            absent.setdefault(label, []).append(_short(run.plan.env))
+    return [
+        label if envs == planned[label] else f"{label} on {' and '.join(envs)}"
+        for label, envs in absent.items()
+    ]
 
 
 def _short(env: str) -> str:

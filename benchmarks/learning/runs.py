@@ -17,6 +17,8 @@ from rllib_ext.setting_names import SETTING_NAMES
 from rllib_ext.tuned import tuned_settings
 
 DIGEST_LENGTH = 8
+# Of each setting when it was added: what digests are told against, so no value here ever changes.
+DEFAULTS = json.loads((Path(__file__).parent / "defaults.json").read_text())
 # How the names of settings begin that sac, which has no model, does not read.
 OF_THE_MODEL = (
     "classifier_",
@@ -47,17 +49,17 @@ class Run:
 
     @property
     def digest(self) -> str:
-        """Of every setting that is read and not the default, so that one added later changes none.
+        """Of every setting that is read and not as in `DEFAULTS`, so that a setting which is added
+        later, with its default there, changes no digest, and a default that is changed does.
 
         Only for sac what is not read is left out: it shares its tasks' sections with the others.
         """
         given = self.plan.settings
         settings = Settings.preset(self.plan.algo, **_of_agent(given))
-        defaults = Settings().to_dict()
-        changed = {name: value for name, value in given.items() if name not in defaults} | {
+        changed = {name: value for name, value in given.items() if name not in DEFAULTS} | {
             name: value
-            for name, value in settings.to_dict().items()
-            if value != defaults[name] and (settings.has_model or not name.startswith(OF_THE_MODEL))
+            for name, value in json.loads(json.dumps(settings.to_dict())).items()
+            if value != DEFAULTS[name] and (settings.has_model or not name.startswith(OF_THE_MODEL))
         }
         told = json.dumps([changed, self.plan.evaluation_interval], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()[:DIGEST_LENGTH]

@@ -20,6 +20,7 @@ from rllib_ext.run_statistics import (
     interquartile_mean,
     steps_to_threshold,
 )
+from rllib_ext.tune_run import EVALUATIONS_TO_STOP
 
 # Figures that might tell the return, compared at the same evaluations.
 RETURN_PREDICTORS = ("model_holdout_nll", "bound_estimate")
@@ -199,8 +200,8 @@ def _group(experiment: Experiment, env: str, algo: str, variant: str, rows: pd.D
     ]
     ended = [
         curve.steps[-1] >= experiment.steps
-        or (experiment.stop_when_solved and not math.isnan(steps))
-        for curve, steps in zip(curves.values(), reached, strict=True)
+        or (experiment.stop_when_solved and _ended_solved(curve, SOLVED[env]))
+        for curve in curves.values()
     ]
     shared = min(
         experiment.steps if whole else int(curve.steps[-1])
@@ -220,3 +221,9 @@ def _group(experiment: Experiment, env: str, algo: str, variant: str, rows: pd.D
         wall_seconds=[float(own["wall_seconds"].max()) for own in runs.values()],
         table=rows.assign(bound_gap=rows["bound_log_return"] - rows["bound_estimate"]),
     )
+
+
+def _ended_solved(curve: Curve, threshold: float) -> bool:
+    """Whether the last evaluations are those that end a run which stops when it is solved."""
+    last = curve.values[-EVALUATIONS_TO_STOP:]
+    return len(last) == EVALUATIONS_TO_STOP and bool((last >= threshold).all())

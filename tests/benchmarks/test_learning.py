@@ -14,9 +14,11 @@ import torch
 
 from benchmarks.learning import session, tables
 from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, SOLVED, Experiment
-from benchmarks.learning.runs import OF_THE_MODEL, runs_of
+from benchmarks.learning.runs import DEFAULTS, OF_THE_MODEL, runs_of
 from benchmarks.learning.summary import groups
 from distributed.storage import Location
+from mnm import Settings
+from mnm.settings import PRESETS
 from rllib_ext.run_folder import RESULT_FILE, SUMMARY_FILE
 from tests.benchmarks.small_experiment import table
 from tests.mnm.small_cases import random_transitions, small_agent
@@ -62,6 +64,22 @@ def test_other_settings_are_another_run(small: Experiment) -> None:
     run.plan.settings["updates_to_data_ratio"] = 3
     (unchanged,) = runs_of("small", seeds=(1,), only="/mnm/")
     assert run.digest != unchanged.digest
+
+
+def test_a_changed_default_is_another_run_and_an_added_setting_is_none(
+    small: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert DEFAULTS.keys() == Settings().to_dict().keys()  # add new ones to defaults.json
+    (run,) = runs_of("small", seeds=(1,), only="/mnm/")
+    before = run.digest
+    assert "logit_clip" not in run.plan.settings
+    monkeypatch.setitem(PRESETS, "mnm", {**PRESETS["mnm"], "logit_clip": 3.0})
+    assert run.digest != before
+    monkeypatch.undo()
+    unset = "classifier_input_noise"
+    assert unset not in run.plan.settings
+    monkeypatch.setitem(DEFAULTS, unset, 0.5)  # as if today's 0.0 were a new default
+    assert run.digest != before
 
 
 def test_what_sac_does_not_read_makes_no_other_run(small: Experiment) -> None:
@@ -196,17 +214,31 @@ def test_runs_with_other_settings_do_not_count(small: Experiment, tmp_path: Path
 def test_a_run_that_stopped_early_counts_on_only_where_solved_runs_stop(
     small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = table({("mnm", 0): [-900, -150], ("mnm", 1): [-900, -500, -400]})
+    content = table({("mnm", 0): [-190, -150], ("mnm", 1): [-900, -500, -400]})
     content.to_csv(tmp_path / "small.csv", index=False)
     (group,) = groups("small", tmp_path)
     assert not group.finished
     assert group.shared_step == 200
-    assert group.mean_curve()["iqm"].tolist() == [-900, -325]
+    assert group.mean_curve()["iqm"].tolist() == [-545, -325]
     monkeypatch.setitem(EXPERIMENTS, "small", replace(small, stop_when_solved=True))
     (group,) = groups("small", tmp_path)
     assert group.finished
     assert group.shared_step == 300
-    assert group.mean_curve()["iqm"].tolist() == [-900, -325, -275]
+    assert group.mean_curve()["iqm"].tolist() == [-545, -325, -275]
+
+
+def test_a_run_that_was_stopped_after_one_good_evaluation_is_not_whole(
+    small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two in a row end a run; one does not, and the next return may be another."""
+    monkeypatch.setitem(EXPERIMENTS, "small", replace(small, stop_when_solved=True))
+    for returns in ([-150], [-900, -150], [-150, -250]):
+        content = table({("mnm", 0): list(returns)})
+        content.to_csv(tmp_path / "small.csv", index=False)
+        (group,) = groups("small", tmp_path)
+        assert not group.finished
+        assert group.shared_step == 100 * len(returns)
+        assert group.solved == 1
 
 
 def test_a_run_that_stopped_early_counts_on_to_the_last_point_of_the_others(
@@ -214,7 +246,7 @@ def test_a_run_that_stopped_early_counts_on_to_the_last_point_of_the_others(
 ) -> None:
     """Iterations end past a multiple of the interval, by another number of steps in each run."""
     monkeypatch.setitem(EXPERIMENTS, "small", replace(small, stop_when_solved=True))
-    content = table({("mnm", 0): [-900, -150], ("mnm", 1): [-900, -500, -400]})
+    content = table({("mnm", 0): [-190, -150], ("mnm", 1): [-900, -500, -400]})
     content.loc[content["env_steps"] == 200, "env_steps"] += 8
     content.to_csv(tmp_path / "small.csv", index=False)
     (group,) = groups("small", tmp_path)

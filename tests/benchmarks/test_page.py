@@ -258,3 +258,14 @@ def test_figures_are_the_same_each_time(small: Experiment, tmp_path: Path) -> No
     for name in ("a.png", "b.png"):
         page.draw(found, tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_what_was_not_run_is_named_with_its_task(
+    small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = replace(small, envs=("Pendulum-v1", "Reacher-v5"))
+    monkeypatch.setitem(EXPERIMENTS, "small", two)
+    (run,) = runs_of("small", seeds=(0,), only="Pendulum-v1/mnm/")
+    content = table({("mnm", 0): [-900, -500, -400]})
+    content.assign(settings=run.digest).to_csv(tmp_path / "small.csv", index=False)
+    assert "\n\nNot run: sac, mnm on Reacher-v5.\n" in page.text(tmp_path)
