@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -289,7 +290,8 @@ class Agent:
     def state_dict(self) -> dict[str, Any]:
         """Everything but the replays, as tensors and plain values.
 
-        With `replay` and `synthetic` as they were, the agent goes on from it bit for bit.
+        With `replay` and `synthetic` as they were, the agent goes on from it bit for bit, on the
+        same kind of device.
         """
         return {
             "task": self._task(),
@@ -342,7 +344,7 @@ class Agent:
         if self.fitter is not None:
             _load_optimizer(self.fitter.optimizer, state["fit_optimizer"])
             self.fitter.fits = state["counters"]["fits"]
-        self.generator.set_state(state["generator"].cpu())
+        _load_generator(self.generator, state["generator"].cpu())
         counters = state["counters"]
         self.env_steps = counters["env_steps"]
         self.updates = counters["updates"]
@@ -383,6 +385,16 @@ class Agent:
         self.networks.critics.set_output_bias(value)
         self.networks.target_critics.set_output_bias(value)
         self._critics_biased = True
+
+
+def _load_generator(generator: torch.Generator, state: Tensor) -> None:
+    """Takes over the state of a generator; of another kind of device, none of whose numbers this one
+    can go on with, a seed that follows from it."""
+    if state.shape == generator.get_state().shape:
+        generator.set_state(state)
+    else:
+        digest = hashlib.blake2b(state.numpy().tobytes(), digest_size=7).digest()
+        generator.manual_seed(int.from_bytes(digest, "little"))
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -159,7 +159,7 @@ def imagined_bounds(
         )
         totals = totals + reward_weight * log_reward + ratio_weight * alive * logit
         log_returns = torch.logaddexp(log_returns, step * math.log(rewards.gamma) + log_reward)
-        ended = dynamics.termination(observations, actions, following) > 0.5
+        ended = dynamics.ends(observations, actions, following, generator)
         alive = alive * (~ended).float()
         observations = torch.where(alive[:, None] > 0, following, observations)
     return totals, log_returns

@@ -191,3 +191,17 @@ class DynamicsEnsemble(nn.Module):
         if self.known_termination is not None:
             return self.known_termination(observations, actions, next_observations).float()
         return torch.sigmoid(self.termination_logit(observations, actions, next_observations))
+
+    def ends(
+        self,
+        observations: Tensor,
+        actions: Tensor,
+        next_observations: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Whether [N] imagined transitions end the task: where no rule is known, drawn with the
+        head's probability, so that as many end as real ones, chance or uncertainty included."""
+        probability = self.termination(observations, actions, next_observations)
+        if self.known_termination is not None:
+            return probability > 0.5
+        return torch.bernoulli(probability, generator=generator).bool()

@@ -88,7 +88,7 @@ def _rollout_parts(
         if not finite.all():
             observations, actions, rows = observations[finite], actions[finite], rows[finite]
             next_observations, rewards = next_observations[finite], rewards[finite]
-        ended = dynamics.termination(observations, actions, next_observations) > 0.5
+        ended = dynamics.ends(observations, actions, next_observations, generator)
         terminateds = ended.cpu().numpy()
         parts.append(
             Transitions(

@@ -83,9 +83,9 @@ class ModelOfTheTask:
         following = MODEL.draw(observations, actions, generator)
         return following, REWARD_SLOPE * observations[:, 0]
 
-    def termination(self, observations: Tensor, actions: Tensor, following: Tensor) -> Tensor:
-        """Zero [N]."""
-        return torch.zeros(len(observations))
+    def ends(self, observations: Tensor, *_: object) -> Tensor:
+        """False [N]."""
+        return torch.zeros(len(observations), dtype=torch.bool)
 
 
 def exact_bound(

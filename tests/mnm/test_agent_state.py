@@ -54,6 +54,18 @@ def test_restoring_before_anything_was_learned(algo: str) -> None:
     assert same_tensors(parameters_of(restored.networks), parameters_of(agent.networks))
 
 
+def test_the_generator_of_another_device_gives_a_seed() -> None:
+    """A GPU's state is 16 bytes, a CPU's 5,056; neither device takes the other's."""
+    state = saved_and_loaded(small_agent("sac").state_dict())
+    drawn = []
+    for first in (1, 1, 2):
+        restored = small_agent("sac", seed=7 + len(drawn))
+        state["generator"] = torch.full((16,), first, dtype=torch.uint8)
+        restored.load_state_dict(state)
+        drawn.append(torch.rand(3, generator=restored.generator).tolist())
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 @pytest.mark.parametrize("algo", ["mbpo", "mnm-approx", "mnm"])
 def test_restoring_without_the_replay_still_learns(algo: str) -> None:
     agent = small_agent(algo)

@@ -155,8 +155,8 @@ def test_a_short_episode_that_did_not_terminate_is_refused(settings: Settings) -
 
 def test_imagined_terminations_are_absorbing(settings: Settings) -> None:
     class EndsAtOnce(ModelOfTheTask):
-        def termination(self, *_: torch.Tensor) -> torch.Tensor:
-            return torch.ones(4)
+        def ends(self, *_: object) -> torch.Tensor:
+            return torch.ones(4, dtype=torch.bool)
 
     rewards = RewardTransform(settings)
     rewards.smallest, rewards.largest = -100.0, 100.0
