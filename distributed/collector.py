@@ -144,8 +144,10 @@ class Collector:
     def run_episodes(self, episodes: int, action_mode: ActionMode) -> Collected:
         """Runs until `episodes` episodes have ended, from fresh resets.
 
-        Each environment plays its share to the end, so that short episodes are not favoured.
+        Each environment plays its share to the end, so that short episodes are not favoured. Those
+        that `collect` left open are dropped.
         """
+        self._episodes.dropped += self.open_episodes
         self.reset()
         run = self._run(BLOCK_STEPS)
         shares = np.full(self.env.num_envs, episodes // self.env.num_envs)

@@ -12,11 +12,15 @@ from typing import Any
 
 from ray.exceptions import RayError
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core import (
+    COMPONENT_LEARNER,
+    COMPONENT_LEARNER_GROUP,
+    COMPONENT_RL_MODULE,
+    DEFAULT_MODULE_ID,
+)
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     EVALUATION_RESULTS,
-    NUM_EPISODES_LIFETIME,
 )
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME as SAMPLED
 from ray.tune.execution.placement_groups import PlacementGroupFactory
@@ -189,15 +193,15 @@ class MnM(Algorithm):
                 "With remote environment runners an evaluation needs runners of its own: set "
                 ".evaluation(evaluation_interval=1) in the config."
             )
-        played = self._evaluated_episodes()
+        played = self._evaluated_steps()
         result = super().evaluate(*args, **kwargs)
-        if self._evaluated_episodes() > played or self.config.custom_evaluation_function:
+        if self._evaluated_steps() > played or self.config.custom_evaluation_function:
             return result
         return {}  # RLlib's is once more that of the evaluation before
 
-    def _evaluated_episodes(self) -> float:
-        """Episodes of all evaluations so far."""
-        path = (EVALUATION_RESULTS, ENV_RUNNER_RESULTS, NUM_EPISODES_LIFETIME)
+    def _evaluated_steps(self) -> float:
+        """Environment steps of all evaluations so far."""
+        path = (EVALUATION_RESULTS, ENV_RUNNER_RESULTS, SAMPLED)
         return self.metrics.peek(path, default=0)
 
     @property
@@ -323,11 +327,16 @@ class MnM(Algorithm):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes over what `get_state` returned."""
+        """Takes over what `get_state` returned; where the learner's state is in it, as it is not in
+        a checkpoint's, the flow goes on from there."""
         super().set_state(state)
-        flow = state.get(FLOW_STATE)
-        if flow is None:
-            return
+        if FLOW_STATE in state:
+            self._set_flow(state[FLOW_STATE])
+        if COMPONENT_LEARNER_GROUP in state:
+            self._reporting.env_steps = self.coordinator.start().env_steps
+
+    def _set_flow(self, flow: dict[str, Any]) -> None:
+        """Takes over the flow's part of `get_state`."""
         self.coordinator.restore_counts(flow["counts"])
         self._reporting.statistics.update(flow["statistics"])
         if not (flow["collector_saved"] and self._collects_here):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -165,7 +166,7 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
     def sample(
         self,
         *,
-        num_timesteps: int | None = None,
+        num_timesteps: float | None = None,
         num_episodes: int | None = None,
         explore: bool | None = None,
         random_actions: bool = False,
@@ -176,7 +177,7 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
 
         Args:
             num_timesteps: environment steps to make at least; else `num_episodes`.
-            num_episodes: episodes to play to their ends from fresh resets.
+            num_episodes: episodes to play to their ends from fresh resets; None: one.
             explore: sample actions; the mode of the policy otherwise; None: as the config says.
             random_actions: draw uniformly from the action space instead.
             force_reset: drop the open episodes first.
@@ -188,11 +189,13 @@ class MnMEnvRunner(EnvRunner, Checkpointable):
         if num_timesteps is not None:
             if force_reset:
                 self._collector().reset()
-            steps = -(-num_timesteps // self.config.num_envs_per_env_runner)
+            # RLlib's evaluation_duration="auto" estimates them: it passes a fraction.
+            steps = math.ceil(num_timesteps / self.config.num_envs_per_env_runner)
             collected = self._request(lambda collector: collector.collect(steps, action_mode))
         else:
+            episodes = 1 if num_episodes is None else num_episodes
             collected = self._request(
-                lambda collector: collector.run_episodes(num_episodes or 1, action_mode)
+                lambda collector: collector.run_episodes(episodes, action_mode)
             )
         return self._sampled(collected)
 

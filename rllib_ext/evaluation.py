@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from contextlib import suppress
 from ctypes.util import find_library
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from ray.rllib.env.env_context import EnvContext
 
 from distributed.collector import ActionMode, Collected, Collector, Policy
 from distributed.storage import Location
-from distributed.vector_env import LeanSyncVectorEnv
+from distributed.vector_env import EnvironmentFailed, LeanSyncVectorEnv
 from rllib_ext.config import MnMConfig
+from rllib_ext.env_runner import ENV_FAILURES_IN_A_ROW
 from rllib_ext.environments import make_vector_env, task_spaces
 from rllib_ext.errors import UserError
 from rllib_ext.plain_values import name_within
@@ -101,7 +103,8 @@ def play_episodes(
         name: of the policy, for messages.
 
     Raises:
-        UserError: the environment cannot be made, or is of another task.
+        UserError: the environment cannot be made, is of another task, or failed over and over; one
+            that fails now and then is made anew.
     """
     header = saved.header
     config, context = _task(header, env)
@@ -118,11 +121,22 @@ def play_episodes(
             f"{name} is of another task: its policy takes {trained[0]} observations and gives "
             f"{trained[1]} actions, {config.env} has {widths[0]} and {widths[1]}."
         )
-    collector = Collector(environment, seed)
-    collector.policy = saved.act
-    collected = collector.run_episodes(episodes, action_mode)
-    environment.close()
-    return collected
+    for attempt in range(1, ENV_FAILURES_IN_A_ROW + 1):
+        collector = Collector(environment, seed)
+        collector.policy = saved.act
+        try:
+            return collector.run_episodes(episodes, action_mode)
+        except EnvironmentFailed as failure:
+            what = first_line(failure)
+        finally:
+            with suppress(Exception):  # it may be broken
+                environment.close()
+        if attempt < ENV_FAILURES_IN_A_ROW:
+            environment = make_vector_env(config, context)
+    raise UserError(
+        f"The environment {config.env} failed {ENV_FAILURES_IN_A_ROW} times in a row while {name} "
+        f"was played, the last time with {what}: mend it."
+    )
 
 
 def _task(header: PolicyHeader, env: str | None) -> tuple[MnMConfig, EnvContext]:

@@ -115,16 +115,16 @@ class MnMLearner(TorchLearner):
             not_components = [*(not_components or []), world]
         state = super().get_state(components, not_components=not_components, **kwargs)
         if components is None and not inference_only:
-            state[AGENT_STATE] = self.core.agent.state_dict()
+            state[AGENT_STATE] = _loaded(_saved(self.core.agent.state_dict()))
             state[LOG_STATE] = self.core.log_partition
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes over what `get_state` returned."""
         super().set_state(state)
+        self._restored_partition = state.get(LOG_STATE, self._restored_partition)
         if AGENT_STATE in state:
             self.core.agent.load_state_dict(state[AGENT_STATE])
-            self._restored_partition = state.get(LOG_STATE)
 
     def save_to_path(
         self, path: Any = None, *, state: Any = None, filesystem: Any = None, **kwargs: Any
@@ -134,12 +134,12 @@ class MnMLearner(TorchLearner):
             self.core.flush_log()
             if path is not None:
                 filesystem, path = resolve(path, filesystem)
-            path = super().save_to_path(path, state=state, filesystem=filesystem, **kwargs)
+            whole = self.get_state() if state is None else state
+            rest = {key: value for key, value in whole.items() if key != AGENT_STATE}
+            path = super().save_to_path(path, state=rest, filesystem=filesystem, **kwargs)
             filesystem, folder = resolve(path, filesystem)
-            whole = {**self.core.agent.state_dict(), "version": self.core.version}
-            buffer = io.BytesIO()
-            torch.save(whole, buffer)
-            write_file(filesystem, f"{folder}/{AGENT_FILE}", buffer.getvalue())
+            agent = {**self.core.agent.state_dict(), "version": self.core.version}
+            write_file(filesystem, f"{folder}/{AGENT_FILE}", _saved(agent))
             self._replay_files.save(self._replays(), f"{folder}/{REPLAY_FOLDER}", filesystem)
         return path
 
@@ -152,8 +152,7 @@ class MnMLearner(TorchLearner):
             super().restore_from_path(path, component=component, filesystem=filesystem, **kwargs)
             if component is not None:
                 return
-            content = io.BytesIO(read_file(filesystem, f"{path}/{AGENT_FILE}"))
-            whole = torch.load(content, map_location="cpu", weights_only=True)
+            whole = _loaded(read_file(filesystem, f"{path}/{AGENT_FILE}"))
             self._replay_files.load(self._replays(), f"{path}/{REPLAY_FOLDER}", filesystem)
             # They are published once more, by `Coordinator.start`, under the version they had.
             self.core.version = whole.pop("version") - 1
@@ -187,3 +186,16 @@ class MnMLearner(TorchLearner):
         except Exception as error:  # reported by MnM._raise_learner_error
             self._error = f"The learner's state could not be saved or restored: {error}"
             logger.exception("Saving or restoring the learner failed.")
+
+
+def _saved(state: dict[str, Any]) -> bytes:
+    """What `torch.save` makes of it."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _loaded(content: bytes) -> dict[str, Any]:
+    """What `_saved` was given, on the CPU, so that a machine without a GPU can take it over."""
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return state

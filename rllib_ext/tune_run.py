@@ -228,3 +228,7 @@ def restore(checkpoint: Location, algorithm: MnM, **info: Any) -> None:
             checkpoint.copy(here)
             algorithm.restore_from_path(here.path)
     algorithm._time_total = time_total_s
+    # A checkpoint holds the config, and made from it an algorithm would look for this one first.
+    config = algorithm.config.copy(copy_frozen=False).callbacks(on_algorithm_init=None)
+    config.freeze()
+    algorithm.config = config

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,12 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from distributed.storage import Location
 from mnm import Transitions
 from mnm.settings import ALGORITHMS
 from rllib_ext import MnM, episode_callbacks
+from rllib_ext.learner import AGENT_STATE, LOG_STATE
+from rllib_ext.tune_run import restore
 from tests.line_tasks import HIGH, LOW
 from tests.mnm.small_cases import assert_same_rows, same_tensors
 from tests.rllib_ext.small_checkpoints import AGENT, REPLAY
@@ -92,6 +98,28 @@ def test_an_evaluation_that_nobody_played_brings_no_return(
                 result = algo.train()["evaluation"]["env_runners"]
             returns.append(result["episode_return_mean"])
     assert np.isfinite(returns).tolist() == [True, False, True]
+
+
+def test_an_evaluation_by_steps_counts_where_no_episode_ends() -> None:
+    config = tiny_config("sac", env_config={"length": 10**6, "limit": 1e9})
+    config.evaluation(evaluation_duration=3, evaluation_duration_unit="timesteps")
+    with built(config.evaluation(evaluation_interval=1)) as algo:
+        played = algo.evaluate()["env_runners"]
+    assert played["num_env_steps_sampled"] == 3
+
+
+def test_an_evaluation_of_automatic_length_goes_on() -> None:
+    """RLlib estimates its steps from the second one on, and asks for a fraction."""
+    config = tiny_config("sac").evaluation(
+        evaluation_interval=1,
+        evaluation_num_env_runners=1,
+        evaluation_parallel_to_training=True,
+        evaluation_duration="auto",
+        evaluation_auto_duration_min_env_steps_per_sample=20,
+    )
+    with built(config) as algo:
+        for _ in range(3):
+            assert algo.train()["evaluation"]["num_healthy_workers"] == 1
 
 
 def test_values_that_are_not_numbers_stop_the_run_and_name_the_step() -> None:
@@ -196,7 +224,23 @@ def test_without_an_episode_hook_no_episode_object_is_built(
         algo.train()
 
 
-# Checkpoints
+# State and checkpoints
+
+
+def test_a_state_goes_from_one_algorithm_to_another() -> None:
+    with built(tiny_config("mnm", seed=1)) as first, built(tiny_config("mnm", seed=2)) as second:
+        for _ in range(3):
+            first.train()
+        state = first.get_state()
+        weights = weights_of(first)
+        first.train()  # the state is a copy
+        second.set_state(state)
+        assert same_tensors(weights_of(second), weights)
+        # What the flow waits for is what it has: else it would wait for ever.
+        published = second.coordinator.latest
+        assert published is not None
+        assert published.env_steps == second.coordinator.counts.steps_returned >= 120
+        assert second.train()["num_env_steps_sampled_lifetime"] >= 160
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +290,30 @@ def test_the_saved_policy_is_an_rl_module_of_the_right_scale(saved: dict[str, An
 def test_the_agents_file_loads_without_running_pickled_code(saved: dict[str, Any]) -> None:
     whole = torch.load(saved["path"] / AGENT, weights_only=True)
     assert same_tensors(dict(whole["networks"]), saved["weights"])
+
+
+def test_the_agent_is_in_its_own_file_alone(saved: dict[str, Any]) -> None:
+    """What RLlib pickles would not load without the GPU that it was saved on."""
+    pickled = pickle.loads((saved["path"] / AGENT).with_name("state.pkl").read_bytes())
+    assert AGENT_STATE not in pickled
+    assert LOG_STATE in pickled
+
+
+def test_a_checkpoint_of_a_resumed_run_needs_no_other(
+    saved: dict[str, Any], tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    shutil.copytree(saved["path"], first)
+    resume = partial(restore, Location.of(first))
+    with built(tiny_config("mnm").callbacks(on_algorithm_init=resume)) as algo:
+        assert algo.iteration == 2
+        algo.save_to_path(tmp_path / "second")
+    shutil.rmtree(first)
+    again = MnM.from_checkpoint(str(tmp_path / "second"))
+    try:
+        assert same_tensors(weights_of(again), saved["weights"])
+    finally:
+        again.stop()
 
 
 def test_the_replay_lies_beside_it_as_parquet(saved: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from distributed.failure import FAILURES_IN_A_ROW
 from distributed.vector_env import EnvironmentFailed
 from distributed.wire import from_arrow
 from rllib_ext.env_runner import MnMEnvRunner
+from rllib_ext.errors import UserError
+from rllib_ext.evaluation import evaluate_policy
 from tests.line_tasks import Raising
+from tests.rllib_ext.small_checkpoints import write_checkpoint
 from tests.rllib_ext.small_configs import tiny_config
 from tests.rllib_ext.whole_algorithms import built, replay_of
 
@@ -73,6 +77,18 @@ def test_evaluation_goes_on_too() -> None:
     assert metrics["num_episodes"].peek() == 3
     assert metrics[RESTARTS].peek() == metrics[DROPPED].peek() == 2
     assert len(made.run_cut_episodes(2, 5)) == 2
+
+
+def test_the_evaluation_of_a_saved_policy_goes_on_too(tmp_path: Path) -> None:
+    """The one at a run's end among them, before the summary is written."""
+    failing = {"length": 10, "limit": 1e9}
+    checkpoint = write_checkpoint(tmp_path / "two", "Raising-v0", times=2, **failing)
+    assert evaluate_policy(checkpoint, 3).length_mean == 10
+    Raising.made = 0
+    checkpoint = write_checkpoint(tmp_path / "many", "Raising-v0", times=99, **failing)
+    sentence = "Raising-v0 failed 3 times in a row while .* was played, the last time with "
+    with pytest.raises(UserError, match=sentence):
+        evaluate_policy(checkpoint, 3)
 
 
 def test_failures_in_a_row_end_it_in_one_sentence_that_names_the_error() -> None:

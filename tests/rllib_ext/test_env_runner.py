@@ -137,6 +137,24 @@ def test_sample_counts_episodes_or_steps() -> None:
     assert made.get_metrics()[names.NUM_EPISODES].peek() == 3
     made.sample(num_timesteps=7, force_reset=True)
     assert made.get_metrics()[names.NUM_ENV_STEPS_SAMPLED].peek() == 8
+    made.sample(num_timesteps=2.3, force_reset=True)  # RLlib's estimate where that is "auto"
+    assert made.get_metrics()[names.NUM_ENV_STEPS_SAMPLED].peek() == 4
+
+
+def test_a_runner_that_is_asked_for_no_episode_plays_none() -> None:
+    """RLlib asks so where there are more runners than episodes."""
+    made = runner()
+    (sampled,) = made.sample(num_episodes=0)
+    assert sampled.env_steps() == 0
+    assert made.get_metrics()[names.NUM_EPISODES].peek() == 0
+
+
+def test_open_episodes_that_an_evaluation_drops_are_counted() -> None:
+    made = runner(envs=2, env_config={"length": 5, "limit": 1e9})
+    made.sample(num_timesteps=6)
+    made.sample(num_episodes=2)
+    made.sample(num_episodes=2)  # none was left open
+    assert made.get_metrics()["num_episodes_dropped_lifetime"].peek() == 2
 
 
 @pytest.mark.parametrize(
