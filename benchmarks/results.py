@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.learning.tables import version
 from benchmarks.measure import Row
 
 LATEST = Path(__file__).parent / "results" / "latest.json"
@@ -39,7 +40,7 @@ def machine(quick: bool) -> dict[str, str]:
 
 
 def merge(
-    old: dict[str, Any] | None, machine: dict[str, str], suite: str, rows: Sequence[Row]
+    old: dict[str, Any] | None, machine: dict[str, str], suite: str, rows: Sequence[Row], code: str
 ) -> dict[str, Any]:
     """The results with one suite's rows replaced; the others' stay where they are.
 
@@ -51,14 +52,19 @@ def merge(
         machine: what the new rows were taken on.
         suite: whose rows they are.
         rows: their names start with the suite's and a colon.
+        code: version that they were taken with; each suite keeps its own.
     """
     assert all(row.name.startswith(f"{suite}: ") for row in rows)
-    kept = old["rows"] if old is not None and old["machine"] == machine else []
+    if old is not None and old["machine"] == machine:
+        kept, codes = old["rows"], old["code"]
+    else:
+        kept, codes = [], {}
     own = [position for position, row in enumerate(kept) if row["name"].startswith(f"{suite}: ")]
     others = [row for position, row in enumerate(kept) if position not in own]
     place = own[0] if own else len(others)
     return {
         "machine": machine,
+        "code": {**codes, suite: code},
         "rows": [*others[:place], *(row.to_dict() for row in rows), *others[place:]],
     }
 
@@ -69,7 +75,7 @@ def save(file: Path, machine: dict[str, str], suite: str, rows: Sequence[Row]) -
     if old is not None and old["machine"] != machine:
         print(f"{file.name} was of another machine, version or length of run: its rows go.")
     file.parent.mkdir(parents=True, exist_ok=True)
-    content = merge(old, machine, suite, rows)
+    content = merge(old, machine, suite, rows, version())
     file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -95,6 +101,9 @@ def markdown(content: dict[str, Any]) -> str:
         *(f"| {' | '.join(cells(row))} |" for row in content["rows"]),
         "",
         "Taken on: " + ", ".join(f"{name} {value}" for name, value in content["machine"].items()),
+        "",
+        "With the code of: "
+        + ", ".join(f"{suite} {code}" for suite, code in content["code"].items()),
     ]
     return "\n".join(lines)
 

@@ -22,7 +22,7 @@ from rllib_ext.tuned import tuned_settings
 ENV = "InvertedPendulum-v5"
 ROOT = Path(__file__).resolve().parent.parent
 RETURN, MOST_STEPS = 950, 10_000
-BLOCK, BLOCKS = 250, 8  # real steps, repeats
+FITS, BLOCKS = 3, 8  # fits of a block, repeats
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,14 @@ def speed_rows() -> list[Row]:
     """Real steps a second of mnm, tuned, in the middle of a run, and its learner's parts."""
     settings = {**tuned_settings(ENV), "algo": "mnm"}
     actors = Actors(collectors=2, rollout_workers=1, learner=True)
+    # Blocks begin and end half-way between two fits, when no rollout worker is at work.
+    interval = settings["dynamics_fit_interval"]
+    half = interval // 2
+    assert settings["rollout_interval"] == interval == 2 * half
     with local_ray(num_cpus=4):
-        live = Live(live_config(ENV, actors, iteration=BLOCK // 2, **settings))
-        # Blocks end half-way between two fits, when no rollout worker is at work.
-        live.train_steps(settings["num_random_steps"] + BLOCK // 2)
-        windows = [live.train_steps(BLOCK) for _ in range(BLOCKS)]
+        live = Live(live_config(ENV, actors, iteration=half, **settings))
+        live.train_steps(settings["num_random_steps"] + half)
+        windows = [live.train_steps(FITS * interval) for _ in range(BLOCKS)]
         live.stop()
     name = f"whole_jobs: mnm, {ENV}, tuned, {actors}"
     return [summarise(name, "real steps/s", steps_per_second(windows)), *part_rows(name, windows)]

@@ -388,8 +388,8 @@ class Agent:
 
 
 def _load_generator(generator: torch.Generator, state: Tensor) -> None:
-    """Takes over the state of a generator; of another kind of device, none of whose numbers this one
-    can go on with, a seed that follows from it."""
+    """Takes over the state of a generator; of one on another kind of device, which cannot be gone
+    on from here, a seed that follows from it."""
     if state.shape == generator.get_state().shape:
         generator.set_state(state)
     else:

@@ -213,8 +213,8 @@ class _Learners:
     def learn(self, step_size: float) -> None:
         """One pass over all data: each transition pulls Q a little towards its target.
 
-        n pulls towards targets that hold still during the pass leave (1 - step_size)^n of the
-        distance to their mean, however large n grows.
+        n pulls, in a random order, towards targets that hold still during the pass leave, on
+        average over the orders, (1 - step_size)^n of the distance to the mean of the targets.
         """
         value = self.action_values.max(axis=2)
         seen = self.counts.sum(axis=3)

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from benchmarks.__main__ import SUITES
+from benchmarks.learning.tables import version
 from benchmarks.measure import summarise
 from benchmarks.results import (
     DOCUMENT,
@@ -24,6 +25,9 @@ from benchmarks.results import (
 HERE = {"run": "full", "processor": "p"}
 
 
+CODE = "0.1.0-abc"
+
+
 def row(name: str, value: float = 1.0):
     return summarise(name, "u", [value])
 
@@ -33,13 +37,13 @@ def names(content):
 
 
 def test_a_suites_rows_are_replaced_where_they_stood():
-    old = merge(None, HERE, "a", [row("a: 1"), row("a: 2")])
-    old = merge(old, HERE, "b", [row("b: 1")])
-    old = merge(old, HERE, "ab", [row("ab: 1")])
-    new = merge(old, HERE, "a", [row("a: 3", 5.0)])
+    old = merge(None, HERE, "a", [row("a: 1"), row("a: 2")], CODE)
+    old = merge(old, HERE, "b", [row("b: 1")], CODE)
+    old = merge(old, HERE, "ab", [row("ab: 1")], CODE)
+    new = merge(old, HERE, "a", [row("a: 3", 5.0)], CODE)
     assert names(new) == ["a: 3", "b: 1", "ab: 1"]
     assert new["rows"][0]["ours"] == 5.0
-    assert names(merge(new, HERE, "b", [row("b: 2"), row("b: 3")])) == [
+    assert names(merge(new, HERE, "b", [row("b: 2"), row("b: 3")], CODE)) == [
         "a: 3",
         "b: 2",
         "b: 3",
@@ -49,13 +53,20 @@ def test_a_suites_rows_are_replaced_where_they_stood():
 
 @pytest.mark.parametrize("change", [{"run": "quick"}, {"processor": "q"}])
 def test_rows_of_another_machine_or_length_are_dropped(change):
-    old = merge(None, HERE, "a", [row("a: 1")])
-    assert names(merge(old, {**HERE, **change}, "b", [row("b: 1")])) == ["b: 1"]
+    old = merge(None, HERE, "a", [row("a: 1")], CODE)
+    assert names(merge(old, {**HERE, **change}, "b", [row("b: 1")], CODE)) == ["b: 1"]
+
+
+def test_each_suite_keeps_the_code_that_it_was_taken_with():
+    old = merge(merge(None, HERE, "a", [row("a: 1")], "1"), HERE, "b", [row("b: 1")], "2")
+    assert old["code"] == {"a": "1", "b": "2"}
+    assert merge(old, HERE, "a", [row("a: 1")], "3")["code"] == {"a": "3", "b": "2"}
+    assert merge(old, {**HERE, "run": "quick"}, "a", [row("a: 1")], "3")["code"] == {"a": "3"}
 
 
 def test_rows_must_carry_their_suites_name():
     with pytest.raises(AssertionError):
-        merge(None, HERE, "a", [row("b: 1")])
+        merge(None, HERE, "a", [row("b: 1")], CODE)
 
 
 def test_the_file_is_made_and_updated(tmp_path):
@@ -65,6 +76,7 @@ def test_the_file_is_made_and_updated(tmp_path):
     content = json.loads(file.read_text())
     assert content["machine"] == HERE
     assert names(content) == ["a: 1", "b: 1"]
+    assert content["code"] == {"a": version(), "b": version()}
 
 
 def test_the_machine_is_described_in_words():
@@ -78,10 +90,11 @@ def test_the_machine_is_described_in_words():
 
 def test_the_table_shows_every_row_and_leaves_empty_what_does_not_apply():
     rows = [row("a: plain", 1234.5), summarise("a: full", "ms", [0.5], [2.0], "peer", limit=1.0)]
-    text = markdown(merge(None, HERE, "a", rows))
+    text = markdown(merge(None, HERE, "a", rows, CODE))
     assert "| a: plain | 1,234 | u |  |  |  |  | 0% |" in text
     assert "| a: full | 0.5 | ms | 2 (peer) | 0.25 | 1 | 50% | 0% |" in text
     assert "processor p" in text
+    assert text.endswith("With the code of: a 0.1.0-abc")
 
 
 def test_numbers_keep_three_digits():
@@ -91,7 +104,7 @@ def test_numbers_keep_three_digits():
 def test_the_table_goes_between_the_markers_and_nothing_else_changes(tmp_path):
     document = tmp_path / "performance.md"
     document.write_text(f"before\n{TABLE_START}\nold\n{TABLE_END}\nafter\n")
-    content = merge(None, HERE, "a", [row("a: 1")])
+    content = merge(None, HERE, "a", [row("a: 1")], CODE)
     write_table(document, content)
     write_table(document, content)
     text = document.read_text()
@@ -105,7 +118,7 @@ def test_a_document_without_markers_is_refused(tmp_path):
     document = tmp_path / "performance.md"
     document.write_text("nothing\n")
     with pytest.raises(ValueError, match=r"performance\.md"):
-        write_table(document, merge(None, HERE, "a", [row("a: 1")]))
+        write_table(document, merge(None, HERE, "a", [row("a: 1")], CODE))
 
 
 def test_the_document_has_the_markers_and_says_how_every_suite_measures():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,10 @@ def test_mnm_ends_near_the_optimum_in_every_seed_and_the_others_trail() -> None:
     data = learning(5, lambda done: None)
     final = {method: np.array(ends) for method, ends in data["final_fraction_of_optimum"].items()}
     assert final["mnm"].shape == (5,)
-    assert (final["mnm"] >= 0.9).all()
+    assert (final["mnm"] >= 0.97).all()
     assert (final["mnm"] <= 1.0 + 1e-9).all()
-    assert final["q-learning"].mean() < final["mnm"].mean()
-    assert final["vmbpo"].mean() < final["mnm"].mean()
+    assert (final["q-learning"] < 0.02).all()
+    assert (final["vmbpo"] < 0.02).all()
     assert data["iterations"][-1] == 1500
 
 
@@ -87,16 +88,19 @@ def test_model_and_divergence_are_those_of_the_exact_functions() -> None:
     np.testing.assert_allclose(learners.divergence[1], 0.0, atol=1e-12)
 
 
-def test_one_pass_equals_the_single_steps_it_stands_for() -> None:
+def test_one_pass_is_the_mean_over_the_orders_of_its_single_steps() -> None:
     learners = _Learners(SMALL.dynamics, SMALL.reward, 0.9, ["q-learning"], seeds=1)
     learners.action_values += np.random.default_rng(1).uniform(size=learners.action_values.shape)
     learners.counts[0, 5, 2, :2] = 3, 4
     value = learners.action_values[0].max(axis=1)
     first, second = SMALL.reward[5, 2] + 0.9 * value[learners.next_states[5, 2, :2]]
-    # Seven pulls towards the mean of the seven targets.
-    expected = learners.action_values[0, 5, 2]
-    for _ in range(7):
-        expected += 0.1 * ((3 * first + 4 * second) / 7 - expected)
+    ends = []
+    for places in combinations(range(7), 3):  # of the first target's pulls among the seven
+        value_now = learners.action_values[0, 5, 2]
+        for pull in range(7):
+            value_now += 0.1 * ((first if pull in places else second) - value_now)
+        ends.append(value_now)
+    expected = np.mean(ends)
     untouched = learners.action_values[0, 6].copy()
     learners.learn(step_size=0.1)
     assert learners.action_values[0, 5, 2] == pytest.approx(expected)
