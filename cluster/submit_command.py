@@ -21,6 +21,7 @@ import typer
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from cluster.job_client import is_too_large, told_line
 from rllib_ext.errors import UserError
 from rllib_ext.ray_session import first_line
 
@@ -235,7 +236,12 @@ class Job:
                 f"What answers at {self.address} is not Ray's job API: {first_line(error)}"
             ) from error
         except RuntimeError as error:
-            raise UserError(f"{self.address} does not do it: {first_line(error)}") from error
+            if is_too_large(error):
+                raise UserError(
+                    f"{self.address} refuses the folder for its size: Ray takes at most 100 MiB, "
+                    "compressed; leave out what the job does not need by .gitignore."
+                ) from error
+            raise UserError(f"{self.address} does not do it: {told_line(error)}") from error
 
 
 def cluster_address(address: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -24,6 +25,7 @@ class JobServer:
         message: of a job that failed.
         breaks_after: pieces after which each of the first connections for the log breaks.
         on_log: called when all of the log has been sent; then the job runs until it is stopped.
+        most_bytes: of a package; Ray takes 100 MiB.
     """
 
     def __init__(
@@ -35,10 +37,12 @@ class JobServer:
         message: str | None = None,
         breaks_after: tuple[int, ...] = (),
         on_log: Callable[[], None] | None = None,
+        most_bytes: int = 2**20,
     ) -> None:
         self.token, self.log, self.end_status = token, log, status
         self.exit_code, self.message, self.on_log = exit_code, message, on_log
         self.breaks_after = list(breaks_after)
+        self.most_bytes = most_bytes
         self.submitted: dict[str, Any] = {}
         self.package = b""
         self.stops = 0
@@ -62,7 +66,7 @@ class JobServer:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
 
     async def _start(self) -> None:
-        app = web.Application(middlewares=[self._authenticate])
+        app = web.Application(middlewares=[self._authenticate], client_max_size=self.most_bytes)
         app.add_routes(
             [
                 web.get("/api/version", self._version),
@@ -98,7 +102,10 @@ class JobServer:
         return web.Response(status=404)
 
     async def _upload(self, request: web.Request) -> web.Response:
-        self.package = await request.read()
+        try:
+            self.package = await request.read()
+        except Exception:  # as Ray's has it
+            return web.Response(status=500, text=traceback.format_exc())
         return web.Response()
 
     async def _submit(self, request: web.Request) -> web.Response:

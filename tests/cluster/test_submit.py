@@ -9,14 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ray.dashboard.modules import dashboard_sdk
 
 from cluster import submit_command
+from cluster.job_client import told_line
 from tests.cluster.commands import ROOT, Done, Mnm, assert_one_sentence
 from tests.cluster.job_server import JOB, JobServer
 
@@ -239,6 +242,37 @@ def test_what_is_no_job_api_gets_one_sentence(mnm: Mnm, folder: Path) -> None:
         server.url += "/elsewhere"
         done = submit(mnm, folder, server)
     assert_one_sentence(done)
+
+
+def test_a_folder_that_is_too_large_is_told_with_the_limit(mnm: Mnm, folder: Path) -> None:
+    with JobServer(most_bytes=10) as server:
+        done = submit(mnm, folder, server)
+    assert_one_sentence(without_progress(done))
+    assert "at most 100 MiB" in done.err
+    assert ".gitignore" in done.err
+
+
+def without_progress(done: Done) -> Done:
+    """`done` without the line on the copying, which had begun."""
+    first, _, others = done.err.partition("\n")
+    assert first.startswith("mnm: copying ")
+    return replace(done, err=others)
+
+
+def raise_deeply() -> None:
+    raise ValueError("Package size (612.30MiB) is wrong\nand more")
+
+
+def test_the_line_of_a_traceback_that_says_what_is_wrong() -> None:
+    try:
+        raise_deeply()
+    except ValueError:
+        text = traceback.format_exc()
+    answer = RuntimeError(f"Request failed with status code 500: {text}.")
+    assert told_line(answer) == "ValueError: Package size (612.30MiB) is wrong"
+    answer = RuntimeError("Request failed with status code 404: there is no such job\n.")
+    assert told_line(answer) == "Request failed with status code 404: there is no such job"
+    assert told_line(RuntimeError()) == "RuntimeError"
 
 
 def test_a_token_file_that_is_not_there_gets_one_sentence(
