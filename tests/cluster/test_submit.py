@@ -14,11 +14,14 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 from ray.dashboard.modules import dashboard_sdk
 
-from cluster import submit_command
+from cluster import job_client, submit_command
 from cluster.job_client import told_line
 from tests.cluster.commands import ROOT, Done, Mnm, assert_one_sentence
 from tests.cluster.job_server import JOB, JobServer
@@ -138,6 +141,58 @@ def test_a_log_that_breaks_off_for_good_gets_one_sentence(
         done = submit(mnm, folder, server)
     assert done.code == 2
     assert done.err.splitlines()[-1].startswith(f"mnm: The log of job {JOB} broke off")
+
+
+def test_a_server_that_stays_silent_gets_one_sentence(
+    mnm: Mnm, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_client, "ANSWER_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        done = mnm("submit", "--address", url, "--working-dir", folder, "--", "train")
+    assert_one_sentence(done)
+    assert f"{url} takes connections and does not answer" in done.err
+
+
+def test_a_connection_that_falls_silent_is_made_again(
+    mnm: Mnm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As through a tunnel whose other end has lost its network."""
+    monkeypatch.setattr(job_client, "ANSWER_TIMEOUT_S", 2.0)
+    with JobServer(log=("a\n", "b\n", "c\n"), hangs_after=1) as server:
+        done = mnm("submit", "--address", server.url, "--follow", JOB)
+    assert (done.code, done.out) == (0, "a\nb\nc\n")
+    assert not server.hung_to_the_end
+
+
+@pytest.mark.usefixtures("_sigint_as_in_a_terminal")
+def test_ctrl_c_does_not_wait_for_an_answer(mnm: Mnm) -> None:
+    with JobServer(hangs_after=1, on_hang=lambda: os.kill(os.getpid(), signal.SIGINT)) as server:
+        done = mnm("submit", "--address", server.url, "--follow", JOB)
+        assert not server.hung_to_the_end
+    assert (done.code, done.out) == (130, "first\n")
+
+
+def test_every_request_has_a_timeout_and_an_upload_a_longer_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeouts: dict[str, Any] = {}
+    request = requests.request
+
+    def noted(method: str, url: str, **options: Any) -> requests.Response:
+        timeouts[f"{method} {urlsplit(url).path.split('/')[2]}"] = options.get("timeout")
+        return request(method, url, **options)
+
+    monkeypatch.setattr(requests, "request", noted)
+    with JobServer() as server:
+        job = submit_command.Job(server.url)
+        job.start("true", folder)
+        job.stop()
+    upload = timeouts.pop("PUT packages")
+    assert timeouts.keys() == {"GET version", "GET packages", "POST jobs"}
+    assert set(timeouts.values()) == {job_client.ANSWER_TIMEOUT_S}
+    assert upload > job_client.ANSWER_TIMEOUT_S
+    assert server.package  # in blocks, and whole
 
 
 def give_token(source: str, token: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
