@@ -58,7 +58,8 @@ def submit(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Of the job API, as http://127.0.0.1:8265. Default: RAY_API_SERVER_ADDRESS.",
+            help="Of the job API, as http://127.0.0.1:8265. Default: RAY_API_SERVER_ADDRESS, else "
+            "RAY_ADDRESS.",
         ),
     ] = None,
     working_dir: Annotated[
@@ -283,17 +284,16 @@ def cluster_address(address: str | None) -> str:
     Raises:
         UserError: there is none, or it is no http address.
     """
-    found = address
-    for variable in ADDRESS_VARIABLES:
-        found = found or os.environ.get(variable)
-    if not found:
+    given = {"--address": address} | {name: os.environ.get(name) for name in ADDRESS_VARIABLES}
+    source, found = next(((source, url) for source, url in given.items() if url), ("", None))
+    if found is None:
         raise UserError(
             "No cluster is named: run `ray dashboard FILE` and give --address "
             "http://127.0.0.1:8265, or set RAY_API_SERVER_ADDRESS."
         )
     if urlsplit(found).scheme not in ("http", "https") or not urlsplit(found).hostname:
         raise UserError(
-            f"The address {found} is not of a job API: use one like http://127.0.0.1:8265."
+            f"{source} {found} is not of a job API: give --address, as http://127.0.0.1:8265."
         )
     return found.rstrip("/")
 

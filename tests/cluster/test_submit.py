@@ -274,6 +274,17 @@ def test_the_option_goes_before_the_variables(
     assert os.environ["RAY_API_SERVER_ADDRESS"] == server.url
 
 
+@pytest.mark.parametrize("variable", ["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"])
+@pytest.mark.parametrize("value", ["auto", "10.0.0.1:6379"])
+def test_a_variable_that_names_no_job_api_is_named(
+    variable: str, value: str, mnm: Mnm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    done = mnm("submit", "--", "train")
+    assert_one_sentence(done)
+    assert f"{variable} {value} is not of a job API: give --address" in done.err
+
+
 def test_bad_input_gets_one_sentence(mnm: Mnm, folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -281,7 +292,7 @@ def test_bad_input_gets_one_sentence(mnm: Mnm, folder: Path) -> None:
         for words, sentence in (
             (("--", "train"), "No cluster is named"),
             (("--address", "ray://127.0.0.1:10001", "--", "train"), "is not of a job API"),
-            (("--address", "127.0.0.1:8265", "--", "train"), "is not of a job API"),
+            (("--address", "127.0.0.1:8265", "--", "train"), "--address 127.0.0.1:8265 is not of"),
             (("--address", nobody, "--", "train"), f"Nobody answers at {nobody}"),
             (("--address", nobody, "--", "evaluate"), "A job is `train`"),
             (("--address", nobody, "--working-dir", folder / "no", "--", "train"), "is no folder"),
