@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
@@ -19,8 +19,15 @@ import aiohttp
 import requests
 import typer
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.job_submission import JobStatus
 
+from cluster.job_client import (
+    ANSWER_TIMEOUT_S,
+    JobClient,
+    in_thread,
+    is_too_large,
+    told_line,
+)
 from rllib_ext.errors import UserError
 from rllib_ext.ray_session import first_line
 
@@ -28,7 +35,8 @@ ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray's, in Ray's
 CONNECT_TIMEOUT_S = 10.0
 TOKEN_PLACES = "to ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
 POLL_S = 1.0  # between two looks at the job's status
-MOST_LOST_LOGS = 30  # connections in a row that broke without a new line
+MOST_LOST_LOGS = 30  # connections in a row that broke soon and without a new line
+STEADY_S = 2 * ANSWER_TIMEOUT_S  # a connection that stood this long did not break soon
 CHATTY_LOGGERS = (  # of Ray's client, which would stand between the lines of the job
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
@@ -50,7 +58,8 @@ def submit(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Of the job API, as http://127.0.0.1:8265. Default: RAY_API_SERVER_ADDRESS.",
+            help="Of the job API, as http://127.0.0.1:8265. Default: RAY_API_SERVER_ADDRESS, else "
+            "RAY_ADDRESS.",
         ),
     ] = None,
     working_dir: Annotated[
@@ -115,7 +124,7 @@ class Job:
             raise UserError(f"{self._nobody}: {first_line(error)}.") from error
         with _only_address(address):
             self._client = self._ask(
-                lambda: JobSubmissionClient(address, headers=authorization(), verify=True)
+                lambda: JobClient(address, headers=authorization(), verify=True)
             )
 
     @property
@@ -171,24 +180,32 @@ class Job:
         return details.driver_exit_code or EXIT_FAILED
 
     async def _follow(self) -> None:
-        watch = asyncio.create_task(self._watch())
         lost = 0
+        while True:
+            shown, begun = self._shown, time.monotonic()
+            try:
+                await self._connection()
+                return
+            except (RuntimeError, aiohttp.ClientError, OSError) as error:
+                stood = self._shown > shown or time.monotonic() > begun + STEADY_S
+                lost = 0 if stood else lost + 1
+                if lost == MOST_LOST_LOGS:
+                    raise UserError(
+                        f"The log of job {self.name} broke off; it may go on: see "
+                        f"ray job status {self.name}."
+                    ) from error
+                await asyncio.sleep(POLL_S)
+
+    async def _connection(self) -> None:
+        """One connection for the log, to its end or until nobody is heard of any more."""
+        tasks = [asyncio.create_task(work()) for work in (self._print_log, self._watch)]
         try:
-            while True:
-                shown = self._shown
-                try:
-                    await self._print_log()
-                    return
-                except (RuntimeError, aiohttp.ClientError, OSError) as error:
-                    lost = 0 if self._shown > shown else lost + 1
-                    if lost == MOST_LOST_LOGS:
-                        raise UserError(
-                            f"The log of job {self.name} broke off; it may go on: see "
-                            f"ray job status {self.name}."
-                        ) from error
-                    await asyncio.sleep(POLL_S)
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            ended.pop().result()
         finally:
-            watch.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _print_log(self) -> None:
         """Prints what is new; each connection sends the log from its start."""
@@ -201,15 +218,28 @@ class Job:
                 self._shown = seen
 
     async def _watch(self) -> None:
-        """Says what becomes of a job that does not say anything itself, as one that waits."""
+        """Says what becomes of a job that does not say anything itself, as one that waits.
+
+        Raises:
+            ConnectionError: nobody answered, and nothing came of the log meanwhile.
+        """
         while True:
-            with suppress(UserError):  # the log's connection tells it too
-                await asyncio.to_thread(self._look)
+            shown = self._shown
+            try:
+                self._note(await in_thread(self._ask_status))
+            except UserError as error:
+                if self._shown == shown and isinstance(error.__cause__, OSError):
+                    raise ConnectionError(str(error)) from error
             await asyncio.sleep(POLL_S)
 
     def _look(self) -> JobStatus:
-        """The job's status, said once for each change."""
-        status = self._ask(lambda: self._client.get_job_status(self.name))
+        return self._note(self._ask_status())
+
+    def _ask_status(self) -> JobStatus:
+        return self._ask(lambda: self._client.get_job_status(self.name))
+
+    def _note(self, status: JobStatus) -> JobStatus:
+        """Says the job's status, once for each change."""
         if status != self._status:
             self._status = status
             _say(f"job {self.name} is {status}")
@@ -228,6 +258,11 @@ class Job:
             raise UserError(
                 f"{self.address} refuses the token of {token_source()}: bring the cluster's there."
             ) from None
+        except requests.exceptions.ReadTimeout as error:
+            raise UserError(
+                f"{self.address} takes connections and does not answer: is the cluster's head "
+                "well, and is it Ray's dashboard that listens there?"
+            ) from error
         except (ConnectionError, requests.exceptions.ConnectionError) as error:
             raise UserError(f"{self._nobody}?") from error
         except (requests.exceptions.RequestException, KeyError, ValueError) as error:
@@ -235,7 +270,12 @@ class Job:
                 f"What answers at {self.address} is not Ray's job API: {first_line(error)}"
             ) from error
         except RuntimeError as error:
-            raise UserError(f"{self.address} does not do it: {first_line(error)}") from error
+            if is_too_large(error):
+                raise UserError(
+                    f"{self.address} refuses the folder for its size: Ray takes at most 100 MiB, "
+                    "compressed; leave out what the job does not need by .gitignore."
+                ) from error
+            raise UserError(f"{self.address} does not do it: {told_line(error)}") from error
 
 
 def cluster_address(address: str | None) -> str:
@@ -244,17 +284,16 @@ def cluster_address(address: str | None) -> str:
     Raises:
         UserError: there is none, or it is no http address.
     """
-    found = address
-    for variable in ADDRESS_VARIABLES:
-        found = found or os.environ.get(variable)
-    if not found:
+    given = {"--address": address} | {name: os.environ.get(name) for name in ADDRESS_VARIABLES}
+    source, found = next(((source, url) for source, url in given.items() if url), ("", None))
+    if found is None:
         raise UserError(
             "No cluster is named: run `ray dashboard FILE` and give --address "
             "http://127.0.0.1:8265, or set RAY_API_SERVER_ADDRESS."
         )
     if urlsplit(found).scheme not in ("http", "https") or not urlsplit(found).hostname:
         raise UserError(
-            f"The address {found} is not of a job API: use one like http://127.0.0.1:8265."
+            f"{source} {found} is not of a job API: give --address, as http://127.0.0.1:8265."
         )
     return found.rstrip("/")
 

@@ -83,7 +83,9 @@ class Coordinator:
         self._failures_in_a_row = 0
         self._is_time_to_probe = Seldom(PROBE_EVERY_S)
         self._waited = (0, 0)  # batches, real and imagined, when the learner last came free
-        self.handed_over: Counter[tuple[str, int]] = Counter()  # rows, by role and worker
+        self.handed_over: Counter[tuple[str, int]] = (
+            Counter()
+        )  # rows, by role and worker; of those here
 
     def restore_counts(self, counts: dict[str, Any]) -> None:
         """Goes on counting from a checkpoint's counts, by their names; `start` balances them."""
@@ -173,6 +175,12 @@ class Coordinator:
         if self.pool is not None:
             answers = (*self._imagined, *self._learning.imagined)
             self.pool.adapt({answer.worker for answer in answers})
+        # Who has left would stay among the workers that are shown, at no transitions a second.
+        present = {("collector", number) for number in self.collectors.actor_ids() or [0]}
+        if self.pool is not None:
+            present |= {("rollout_worker", number) for number in self.pool.manager.actor_ids()}
+        for gone in self.handed_over.keys() - present:
+            del self.handed_over[gone]
 
     def actor_counts(self) -> dict[str, int]:
         """Actors that work now, and those that were asked for and do not run yet."""

@@ -10,16 +10,26 @@ from pathlib import Path, PurePath
 
 from pyarrow import fs
 
-# What stands before a bucket's name; where a slash in a key was not written as %2F, all to the @.
-_USER = re.compile(r"(?<=://)(?:[^/?#]*|[^/?#:]*:(?!\d+(?:[/?#]|$)).*)@", re.DOTALL)
+# What stands before the @; where a slash in a secret was not written as %2F, all to the last @.
+# With s3 it is the key, elsewhere a user or, in abfss://container@account, a part of the place.
+_KEY = re.compile(r"(?:[^/?#]*|[^/?#:]*:.*)@", re.DOTALL)
+_PASSWORD = re.compile(r"([^/?#:@]*):(?:[^/?#]*|(?!\d+(?:[/?#]|$)).*)@", re.DOTALL)  # or a port
+_PLACED_BY_USER = ("abfs", "abfss", "hdfs", "viewfs")  # without it these lead elsewhere
 _SECRET_IN_QUERY = re.compile(r"(?<=[?&])((?:\w*(?:secret|token|key)|sig|password)=)[^&]*")
 
 
 def without_key(name: str) -> str:
     """A path or URI as it may be shown and stored: without a key or password that it may have."""
-    if "://" not in name:
+    scheme, mark, place = name.partition("://")
+    if not mark:
         return name
-    return _SECRET_IN_QUERY.sub(r"\1***", _USER.sub("", name, count=1))
+    if scheme.lower() == "s3":
+        if found := _KEY.match(place):
+            place = place[found.end() :]
+    elif found := _PASSWORD.match(place):
+        user = f"{found[1]}@" if found[1] and scheme.lower() in _PLACED_BY_USER else ""
+        place = user + place[found.end() :]
+    return scheme + mark + _SECRET_IN_QUERY.sub(r"\1***", place)
 
 
 class KeyedUri(os.PathLike[str]):

@@ -10,6 +10,23 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from rllib_ext.room import alive_nodes, describe, describe_total, lacking
 
+NO_CLUSTER = (
+    "No cluster is named, and a Ray started here has whatever is asked for: check a cluster by "
+    "mnm submit --address URL -- train ... --dry-run, or set RAY_ADDRESS."
+)
+
+
+def request_report(request: PlacementGroupFactory, kinds: Sequence[str]) -> list[str]:
+    """Lines for the user on what a trial asks for.
+
+    Args:
+        request: of the trial.
+        kinds: who sits in each of its bundles.
+    """
+    lines = [f"The run asks for {describe_total(request.bundles)} ({request.strategy}):"]
+    counts = Counter(zip(kinds, map(describe, request.bundles), strict=True))
+    return lines + [f"  {count} x {kind}: {wants}" for (kind, wants), count in counts.items()]
+
 
 def placement_report(
     request: PlacementGroupFactory, kinds: Sequence[str]
@@ -24,9 +41,7 @@ def placement_report(
         Lines for the user, and whether all of it can be placed.
     """
     nodes = alive_nodes()
-    lines = [f"The run asks for {describe_total(request.bundles)} ({request.strategy}):"]
-    counts = Counter(zip(kinds, map(describe, request.bundles), strict=True))
-    lines += [f"  {count} x {kind}: {wants}" for (kind, wants), count in counts.items()]
+    lines = request_report(request, kinds)
     many = "s" * (len(nodes) != 1)
     lines.append(f"The cluster has {describe_total(nodes)} on {len(nodes)} node{many}:")
     lines += [f"  {describe(node) or 'nothing for actors'}" for node in nodes]

@@ -166,16 +166,12 @@ def make_flat_env(config: AlgorithmConfig, context: EnvContext) -> gym.Env:
 def _make_flat_env(
     name: str, creator: Callable[[EnvContext], gym.Env] | None, context: EnvContext
 ) -> gym.Env:
-    if creator is not None:
-        env = creator(context)
-    else:
-        try:
-            env = gym.make(name, **context)
-        except (gym.error.Error, ImportError) as error:
-            raise ValueError(f"Cannot make the environment {name!r}: {error}") from error
-    space = env.observation_space
-    flattens = isinstance(space, gym.spaces.Dict | gym.spaces.Tuple)
-    return FlattenObservation(env) if flattens else env
+    try:
+        env = creator(context) if creator is not None else gym.make(name, **context)
+        flattens = isinstance(env.observation_space, gym.spaces.Dict | gym.spaces.Tuple)
+        return FlattenObservation(env) if flattens else env
+    except Exception as error:
+        raise _cannot_make(name, error) from error
 
 
 def _make_own_vector_env(
@@ -183,10 +179,19 @@ def _make_own_vector_env(
 ) -> gym.vector.VectorEnv:
     """An environment that brings its own vectorisation."""
     creator = _creator(config)
-    if creator is not None:
-        own_context = EnvContext({**context, "num_envs": count}, context.worker_index)
-        return cast(gym.vector.VectorEnv, creator(own_context))
     try:
+        if creator is not None:
+            own_context = EnvContext({**context, "num_envs": count}, context.worker_index)
+            return cast(gym.vector.VectorEnv, creator(own_context))
         return gym.make_vec(config.env, num_envs=count, vectorization_mode=mode, **context)
-    except (gym.error.Error, ImportError) as error:
-        raise ValueError(f"Cannot make the environment {config.env!r}: {error}") from error
+    except Exception as error:
+        raise _cannot_make(config.env, error) from error
+
+
+def _cannot_make(env: object, error: Exception) -> ValueError:
+    """One sentence; the type is in it where the error's own words may not say what it is."""
+    name = env if isinstance(env, str) else getattr(env, "__name__", "env")
+    kind, text = type(error).__name__, " ".join(str(error).split())
+    if not isinstance(error, gym.error.Error | ImportError | ValueError) or not text:
+        text = f"{kind}: {text}" if text else kind
+    return ValueError(f"Cannot make the environment {name!r}: {text}")

@@ -18,6 +18,11 @@ CONNECT_TIMEOUT_S = 10.0
 OBJECT_STORE_BYTES = 500_000_000  # of a Ray started here; weights and batches are small
 
 
+def joins_cluster() -> bool:
+    """Whether `ray_session` joins a Ray that is there; else it starts one."""
+    return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
+
+
 @contextmanager
 def ray_session(request: PlacementGroupFactory) -> Iterator[None]:
     """Ray for one run: the cluster of RAY_ADDRESS, else a local one for `request`.

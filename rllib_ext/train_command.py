@@ -18,7 +18,7 @@ from rich.console import Console
 from distributed.storage import Location
 from mnm import ALGORITHMS, Settings
 from rllib_ext.algorithm import MnM
-from rllib_ext.dry_run import placement_report
+from rllib_ext.dry_run import NO_CLUSTER, placement_report, request_report
 from rllib_ext.errors import UserError
 from rllib_ext.given_settings import parse_assignments, read_settings_file
 from rllib_ext.grafana_connection import URL_VARIABLE
@@ -28,7 +28,7 @@ from rllib_ext.located import located
 from rllib_ext.placement import kinds_of_actors
 from rllib_ext.plain_values import figures_as_json
 from rllib_ext.progress import JsonLines, ProgressDisplay, write_json_line
-from rllib_ext.ray_session import ray_session
+from rllib_ext.ray_session import joins_cluster, ray_session
 from rllib_ext.room import RoomWatch, warn_if_not_shared
 from rllib_ext.run_annotations import run_annotations
 from rllib_ext.run_folder import (
@@ -147,7 +147,8 @@ def train(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Say what Ray is asked for and whether it has it; start nothing."
+            "--dry-run",
+            help="Say what Ray is asked for and whether the cluster has it; start nothing.",
         ),
     ] = False,
     quiet: Annotated[
@@ -225,6 +226,9 @@ def train(
     request = MnM.default_resource_request(run_config)
     kinds = kinds_of_actors(run_config, request)
     if dry_run:
+        if not joins_cluster():  # a Ray started here has whatever is asked for
+            typer.echo("\n".join(request_report(request, kinds)))
+            raise UserError(NO_CLUSTER)
         with ray_session(request):
             lines, fits = placement_report(request, kinds)
         typer.echo("\n".join(lines))

@@ -76,7 +76,7 @@ ALERTS = (
         ),
         "lt",
         1,
-        5,
+        3,  # and the two of the window
         "Run {{ .Labels.run }} has made no real step for five minutes.",
         "See the panel of the workers: none healthy, their nodes are gone; else the environment "
         "hangs, see its log. A learner that makes a long fit or evaluation ends by itself.",

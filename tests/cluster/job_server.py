@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from aiohttp import WSMsgType, web
 
 JOB = "raysubmit_test"
+HANGS_S = 20.0
 
 
 class JobServer:
@@ -24,6 +26,10 @@ class JobServer:
         message: of a job that failed.
         breaks_after: pieces after which each of the first connections for the log breaks.
         on_log: called when all of the log has been sent; then the job runs until it is stopped.
+        most_bytes: of a package; Ray takes 100 MiB.
+        hangs_after: pieces after which the first connection for the log and all questions for the
+            status get nothing any more, until there is a second connection or `HANGS_S` are over.
+        on_hang: called when the first such question has come.
     """
 
     def __init__(
@@ -35,10 +41,18 @@ class JobServer:
         message: str | None = None,
         breaks_after: tuple[int, ...] = (),
         on_log: Callable[[], None] | None = None,
+        most_bytes: int = 2**20,
+        hangs_after: int | None = None,
+        on_hang: Callable[[], None] | None = None,
     ) -> None:
         self.token, self.log, self.end_status = token, log, status
         self.exit_code, self.message, self.on_log = exit_code, message, on_log
         self.breaks_after = list(breaks_after)
+        self.most_bytes = most_bytes
+        self.hangs_after, self.on_hang = hangs_after, on_hang
+        self.hung_to_the_end = False
+        self._hangs = False
+        self._heals = asyncio.Event()
         self.submitted: dict[str, Any] = {}
         self.package = b""
         self.stops = 0
@@ -62,7 +76,7 @@ class JobServer:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
 
     async def _start(self) -> None:
-        app = web.Application(middlewares=[self._authenticate])
+        app = web.Application(middlewares=[self._authenticate], client_max_size=self.most_bytes)
         app.add_routes(
             [
                 web.get("/api/version", self._version),
@@ -98,14 +112,28 @@ class JobServer:
         return web.Response(status=404)
 
     async def _upload(self, request: web.Request) -> web.Response:
-        self.package = await request.read()
+        try:
+            self.package = await request.read()
+        except Exception:  # as Ray's has it
+            return web.Response(status=500, text=traceback.format_exc())
         return web.Response()
 
     async def _submit(self, request: web.Request) -> web.Response:
         self.submitted = await request.json()
         return web.json_response({"job_id": JOB, "submission_id": JOB})
 
+    async def _hang(self) -> None:
+        try:
+            await asyncio.wait_for(self._heals.wait(), HANGS_S)
+        except asyncio.TimeoutError:  # of Python 3.10 too
+            self.hung_to_the_end = True
+
     async def _details(self, request: web.Request) -> web.Response:
+        if self._hangs:
+            on_hang, self.on_hang = self.on_hang, None
+            if on_hang is not None:
+                on_hang()
+            await self._hang()
         over = self.status in ("SUCCEEDED", "FAILED", "STOPPED")
         details = {
             "type": "SUBMISSION",
@@ -127,6 +155,15 @@ class JobServer:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         self.status = "RUNNING"
+        if self._hangs:
+            self._hangs = False
+            self._heals.set()
+        elif self.hangs_after is not None:
+            for text in self.log[: self.hangs_after]:
+                await socket.send_str(text)
+            self._hangs = True
+            await self._hang()
+            return socket
         pieces = self.breaks_after.pop(0) if self.breaks_after else None
         for text in self.log[:pieces]:
             await socket.send_str(text)

@@ -42,6 +42,14 @@ def test_a_file_that_is_to_be_copied_and_is_not_there_is_noted(
     assert "file_mounts" not in mnm("cluster", "check", ROOT / "cluster" / LOCAL).out
 
 
+def test_the_images_user_may_write_to_the_volume_of_every_pod() -> None:
+    text = (ROOT / "cluster" / KUBERAY).read_text()
+    cluster = yaml.safe_load(text)["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert group["template"]["spec"]["securityContext"] == {"fsGroup": 100}
+    assert "uid 1000 and gid 100" in text.partition("apiVersion")[0]
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_the_first_line_says_what_a_file_is_for(name: str) -> None:
     first = (ROOT / "cluster" / name).read_text().splitlines()[0]

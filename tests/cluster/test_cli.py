@@ -156,6 +156,26 @@ def test_gpus_that_this_machine_lacks_are_refused(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("placement", ["pack", "roles"])
+@pytest.mark.usefixtures("local_ray")
+def test_a_dry_run_without_a_cluster_does_not_say_that_it_fits(
+    placement: str, mnm: Mnm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Ray of its own would have whatever is asked for."""
+    _global_registry.contains(ENV_CREATOR, LINE)  # as above
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", no_start)
+    monkeypatch.setattr(ray, "shutdown", no_start)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    words = ("--placement", placement, "--num-env-runners", 500, "--output", tmp_path / "run")
+    done = mnm("train", "--env", LINE, *words, "--dry-run")
+    assert_one_sentence(done)
+    assert "No cluster is named" in done.err
+    assert "500 x environment runner" in done.out
+    assert "fits" not in done.out
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_cluster_that_does_not_answer_is_named(
     mnm: Mnm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

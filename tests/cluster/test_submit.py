@@ -9,14 +9,20 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 from ray.dashboard.modules import dashboard_sdk
 
-from cluster import submit_command
+from cluster import job_client, submit_command
+from cluster.job_client import told_line
 from tests.cluster.commands import ROOT, Done, Mnm, assert_one_sentence
 from tests.cluster.job_server import JOB, JobServer
 
@@ -137,6 +143,58 @@ def test_a_log_that_breaks_off_for_good_gets_one_sentence(
     assert done.err.splitlines()[-1].startswith(f"mnm: The log of job {JOB} broke off")
 
 
+def test_a_server_that_stays_silent_gets_one_sentence(
+    mnm: Mnm, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_client, "ANSWER_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        done = mnm("submit", "--address", url, "--working-dir", folder, "--", "train")
+    assert_one_sentence(done)
+    assert f"{url} takes connections and does not answer" in done.err
+
+
+def test_a_connection_that_falls_silent_is_made_again(
+    mnm: Mnm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As through a tunnel whose other end has lost its network."""
+    monkeypatch.setattr(job_client, "ANSWER_TIMEOUT_S", 2.0)
+    with JobServer(log=("a\n", "b\n", "c\n"), hangs_after=1) as server:
+        done = mnm("submit", "--address", server.url, "--follow", JOB)
+    assert (done.code, done.out) == (0, "a\nb\nc\n")
+    assert not server.hung_to_the_end
+
+
+@pytest.mark.usefixtures("_sigint_as_in_a_terminal")
+def test_ctrl_c_does_not_wait_for_an_answer(mnm: Mnm) -> None:
+    with JobServer(hangs_after=1, on_hang=lambda: os.kill(os.getpid(), signal.SIGINT)) as server:
+        done = mnm("submit", "--address", server.url, "--follow", JOB)
+        assert not server.hung_to_the_end
+    assert (done.code, done.out) == (130, "first\n")
+
+
+def test_every_request_has_a_timeout_and_an_upload_a_longer_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeouts: dict[str, Any] = {}
+    request = requests.request
+
+    def noted(method: str, url: str, **options: Any) -> requests.Response:
+        timeouts[f"{method} {urlsplit(url).path.split('/')[2]}"] = options.get("timeout")
+        return request(method, url, **options)
+
+    monkeypatch.setattr(requests, "request", noted)
+    with JobServer() as server:
+        job = submit_command.Job(server.url)
+        job.start("true", folder)
+        job.stop()
+    upload = timeouts.pop("PUT packages")
+    assert timeouts.keys() == {"GET version", "GET packages", "POST jobs"}
+    assert set(timeouts.values()) == {job_client.ANSWER_TIMEOUT_S}
+    assert upload > job_client.ANSWER_TIMEOUT_S
+    assert server.package  # in blocks, and whole
+
+
 def give_token(source: str, token: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = home / "token"
     if source == "RAY_AUTH_TOKEN":
@@ -216,6 +274,17 @@ def test_the_option_goes_before_the_variables(
     assert os.environ["RAY_API_SERVER_ADDRESS"] == server.url
 
 
+@pytest.mark.parametrize("variable", ["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"])
+@pytest.mark.parametrize("value", ["auto", "10.0.0.1:6379"])
+def test_a_variable_that_names_no_job_api_is_named(
+    variable: str, value: str, mnm: Mnm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    done = mnm("submit", "--", "train")
+    assert_one_sentence(done)
+    assert f"{variable} {value} is not of a job API: give --address" in done.err
+
+
 def test_bad_input_gets_one_sentence(mnm: Mnm, folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -223,7 +292,7 @@ def test_bad_input_gets_one_sentence(mnm: Mnm, folder: Path) -> None:
         for words, sentence in (
             (("--", "train"), "No cluster is named"),
             (("--address", "ray://127.0.0.1:10001", "--", "train"), "is not of a job API"),
-            (("--address", "127.0.0.1:8265", "--", "train"), "is not of a job API"),
+            (("--address", "127.0.0.1:8265", "--", "train"), "--address 127.0.0.1:8265 is not of"),
             (("--address", nobody, "--", "train"), f"Nobody answers at {nobody}"),
             (("--address", nobody, "--", "evaluate"), "A job is `train`"),
             (("--address", nobody, "--working-dir", folder / "no", "--", "train"), "is no folder"),
@@ -239,6 +308,37 @@ def test_what_is_no_job_api_gets_one_sentence(mnm: Mnm, folder: Path) -> None:
         server.url += "/elsewhere"
         done = submit(mnm, folder, server)
     assert_one_sentence(done)
+
+
+def test_a_folder_that_is_too_large_is_told_with_the_limit(mnm: Mnm, folder: Path) -> None:
+    with JobServer(most_bytes=10) as server:
+        done = submit(mnm, folder, server)
+    assert_one_sentence(without_progress(done))
+    assert "at most 100 MiB" in done.err
+    assert ".gitignore" in done.err
+
+
+def without_progress(done: Done) -> Done:
+    """`done` without the line on the copying, which had begun."""
+    first, _, others = done.err.partition("\n")
+    assert first.startswith("mnm: copying ")
+    return replace(done, err=others)
+
+
+def raise_deeply() -> None:
+    raise ValueError("Package size (612.30MiB) is wrong\nand more")
+
+
+def test_the_line_of_a_traceback_that_says_what_is_wrong() -> None:
+    try:
+        raise_deeply()
+    except ValueError:
+        text = traceback.format_exc()
+    answer = RuntimeError(f"Request failed with status code 500: {text}.")
+    assert told_line(answer) == "ValueError: Package size (612.30MiB) is wrong"
+    answer = RuntimeError("Request failed with status code 404: there is no such job\n.")
+    assert told_line(answer) == "Request failed with status code 404: there is no such job"
+    assert told_line(RuntimeError()) == "RuntimeError"
 
 
 def test_a_token_file_that_is_not_there_gets_one_sentence(

@@ -339,6 +339,29 @@ def test_requests_are_cut_for_the_workers_there_are(fake_ray: FakeRay) -> None:
     }
 
 
+def test_who_has_left_is_not_shown_among_the_workers_any_more(fake_ray: FakeRay) -> None:
+    shown = []
+
+    def advance(flow: Flow) -> None:
+        for actor in fake_ray.started:
+            actor.state = "running"
+        if flow.waits in (20, 60):
+            for wish in wishes:
+                wish.change = 1 if flow.waits == 20 else -1
+        if flow.waits > 100:
+            raise ScriptOver
+        for kind, request in flow.open_events():
+            flow.happen(kind, request)
+        shown.append(set(flow.coordinator.handed_over))
+
+    flow = Flow(1, 1, advance=advance, rollouts_every=10)
+    wishes = make_elastic(flow, fake_ray)
+    flow.run(turns=1000)
+    reserved = {("collector", 1), ("rollout_worker", 0)}
+    assert {("collector", 2), ("rollout_worker", 1)} | reserved in shown
+    assert shown[-1] == reserved
+
+
 @pytest.mark.parametrize("slow", ["collect", "imagine", "turn"])
 def test_whom_the_learner_waits_for(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second passes at each wait; one of the three answers at every tenth only."""

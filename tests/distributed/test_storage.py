@@ -88,6 +88,13 @@ def test_a_key_in_a_uri_is_not_shown() -> None:
         ("s3://KEY:SEC/RET@bucket/run", "s3://bucket/run"),
         ("s3://KEY:/SECRET@bucket/run", "s3://bucket/run"),
         ("s3://KEY@bucket/run", "s3://bucket/run"),
+        ("s3://KEY:12/SEC+RET@bucket/run", "s3://bucket/run"),
+        ("S3://KEY:SECRET@bucket/run", "S3://bucket/run"),
+        ("abfss://data:SECRET@account.net/run@2", "abfss://data@account.net/run@2"),
+        ("abfss://:SECRET@account.net/data/run", "abfss://account.net/data/run"),
+        ("abfs://account:SEC/RET==@data/run", "abfs://account@data/run"),
+        ("https://KEY:SECRET@host:9000/run@2", "https://host:9000/run@2"),
+        ("hdfs://me:SECRET@host:9000/run@2", "hdfs://me@host:9000/run@2"),
         ("abfs://bucket/run?client_secret=SECRET&x=1", "abfs://bucket/run?client_secret=***&x=1"),
         ("abfs://bucket/run?sv=2024&sig=SECRET", "abfs://bucket/run?sv=2024&sig=***"),
     ],
@@ -103,12 +110,24 @@ def test_no_part_of_a_key_is_shown(uri: str, shown: str) -> None:
         "runs/a:b@c/d",
         "s3://bucket/run@2",
         "http://host:9000/run@2",
+        "hdfs://me@host:9000/run@2",
+        "abfss://data@account.dfs.core.windows.net/run",
+        "gs://anonymous@bucket/run",
         "file:///a/b@c",
         "s3://bucket/run?endpoint_override=127.0.0.1:9000&scheme=http&region=us-east-1",
     ],
 )
 def test_names_without_a_key_are_shown_whole(name: str) -> None:
     assert without_key(name) == name
+
+
+@pytest.mark.parametrize(
+    "uri", ["abfss://data@account.dfs.core.windows.net/run", "gs://anonymous@bucket/run"]
+)
+def test_the_name_that_is_shown_leads_to_the_same_place(uri: str) -> None:
+    location = Location.of(uri)
+    again = Location.of(str(location))
+    assert (again.path, again.filesystem) == (location.path, location.filesystem)
 
 
 @pytest.mark.parametrize("uri", ["nowhere://KEY:SECRET@bucket/run", "s3://KEY:SEC/RET@bucket/run"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,6 +74,55 @@ def test_unknown_environments_are_named() -> None:
         with pytest.raises(ValueError, match="Cannot make the environment") as caught:
             probe_spaces(config_of(env))
         assert repr(env) in str(caught.value)
+
+
+class Broken(Line):
+    """Raises while it is made, or has no spaces then."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        if error is not None:
+            raise error
+        del self.observation_space
+
+
+ERRORS = [
+    (RuntimeError("no licence\nwas found"), "RuntimeError: no licence was found"),
+    (KeyError("task"), "KeyError: 'task'"),
+    (SyntaxError("invalid syntax", ("task.py", 3, 1, "x =")), "SyntaxError: invalid syntax"),
+    (OSError(), "OSError"),
+    (ValueError("size=0 is not valid"), "size=0 is not valid"),
+    (None, "AttributeError: "),
+]
+
+
+@pytest.mark.parametrize(("error", "told"), ERRORS)
+@pytest.mark.parametrize("by_id", [True, False])
+def test_what_making_an_environment_raises_is_one_sentence(
+    error: Exception | None, told: str, by_id: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        gym.registry, "Broken-v0", gym.envs.registration.EnvSpec("Broken-v0", Broken)
+    )
+    env = "Broken-v0" if by_id else (lambda context: Broken(**context))
+    config = config_of(env, error=error)
+    for make in (probe_spaces, lambda config: make_vector_env(config, context_of(config))):
+        with pytest.raises(
+            ValueError, match=f"^Cannot make the environment .*: {re.escape(told)}"
+        ) as caught:
+            make(config)
+        assert "\n" not in str(caught.value)
+        assert caught.value.__cause__ is not None
+
+
+def test_a_missing_argument_is_one_sentence_whoever_vectorises() -> None:
+    def make_line(context: EnvContext) -> Line:
+        return Line(length=context["length"])
+
+    for mode in ("sync", "vector_entry_point"):
+        config = config_of(make_line).env_runners(gym_env_vectorize_mode=mode)
+        with pytest.raises(ValueError, match=r"environment 'make_line': KeyError: 'length'$"):
+            make_vector_env(config, context_of(config))
 
 
 def test_a_gymnasium_id_and_its_arguments() -> None:

@@ -73,10 +73,38 @@ def test_an_alert_fires_for_its_fault_and_for_nothing_else(fault: str, tmp_path:
             for name in FAULTS
         ],
     }
-    file = tmp_path / "case.yml"
-    file.write_text(
-        yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [case]})
-    )
+    check(case, "1m", tmp_path)
+
+
+def test_a_run_without_real_steps_is_told_after_the_minutes_of_the_title(tmp_path: Path) -> None:
+    name = "MnmNoEnvSteps"
+    steps, offline = prometheus_name("mnm_env_steps"), prometheus_name("mnm_offline_updates")
+    alert = {
+        "exp_labels": {"project": "mnm", "run": "ill"},
+        "exp_annotations": {
+            name: text.replace("{{ .Labels.run }}", "ill")
+            for name, text in rules()[name]["annotations"].items()
+        },
+    }
+    case = {
+        "interval": "10s",
+        "input_series": [
+            {"series": f'{steps}{{run="ill"}}', "values": "0+10x60 600x120"},  # the last after 10m
+            {"series": f'{offline}{{run="ill"}}', "values": "0x180"},
+        ],
+        "alert_rule_test": [
+            {"eval_time": "14m", "alertname": name, "exp_alerts": []},
+            {"eval_time": "15m30s", "alertname": name, "exp_alerts": [alert]},
+        ],
+    }
+    check(case, "10s", tmp_path)
+
+
+def check(case: dict[str, Any], interval: str, folder: Path) -> None:
+    """Has promtool run one case of the rules, evaluated at every interval."""
+    file = folder / "case.yml"
+    tests = {"rule_files": [str(RULES)], "evaluation_interval": interval, "tests": [case]}
+    file.write_text(yaml.safe_dump(tests))
     done = subprocess.run(
         [program("promtool"), "test", "rules", file], capture_output=True, text=True
     )
