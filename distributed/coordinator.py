@@ -83,9 +83,7 @@ class Coordinator:
         self._failures_in_a_row = 0
         self._is_time_to_probe = Seldom(PROBE_EVERY_S)
         self._waited = (0, 0)  # batches, real and imagined, when the learner last came free
-        self.handed_over: Counter[tuple[str, int]] = (
-            Counter()
-        )  # rows, by role and worker; of those here
+        self.handed_over: Counter[tuple[str, int]] = Counter()  # rows, by role and worker here
 
     def restore_counts(self, counts: dict[str, Any]) -> None:
         """Goes on counting from a checkpoint's counts, by their names; `start` balances them."""
