@@ -106,8 +106,32 @@ def play_episodes(
         UserError: the environment cannot be made, is of another task, or failed over and over; one
             that fails now and then is made anew.
     """
-    header = saved.header
-    config, context = _task(header, env)
+    config, context = _task(saved.header, env)
+    for _ in range(ENV_FAILURES_IN_A_ROW):
+        environment = _environment(config, context, saved.header, name)
+        collector = Collector(environment, seed)
+        collector.policy = saved.act
+        try:
+            return collector.run_episodes(episodes, action_mode)
+        except EnvironmentFailed as failure:
+            what = first_line(failure)
+        finally:
+            with suppress(Exception):  # it may be broken
+                environment.close()
+    raise UserError(
+        f"The environment {config.env} failed {ENV_FAILURES_IN_A_ROW} times in a row while {name} "
+        f"was played, the last time with {what}: mend it."
+    )
+
+
+def _environment(
+    config: MnMConfig, context: EnvContext, header: PolicyHeader, name: str
+) -> gym.vector.VectorEnv:
+    """A fresh environment that the policy fits.
+
+    Raises:
+        UserError: it cannot be made, or is of another task.
+    """
     try:
         environment = make_vector_env(config, context)
     except ValueError as error:
@@ -121,22 +145,7 @@ def play_episodes(
             f"{name} is of another task: its policy takes {trained[0]} observations and gives "
             f"{trained[1]} actions, {config.env} has {widths[0]} and {widths[1]}."
         )
-    for attempt in range(1, ENV_FAILURES_IN_A_ROW + 1):
-        collector = Collector(environment, seed)
-        collector.policy = saved.act
-        try:
-            return collector.run_episodes(episodes, action_mode)
-        except EnvironmentFailed as failure:
-            what = first_line(failure)
-        finally:
-            with suppress(Exception):  # it may be broken
-                environment.close()
-        if attempt < ENV_FAILURES_IN_A_ROW:
-            environment = make_vector_env(config, context)
-    raise UserError(
-        f"The environment {config.env} failed {ENV_FAILURES_IN_A_ROW} times in a row while {name} "
-        f"was played, the last time with {what}: mend it."
-    )
+    return environment
 
 
 def _task(header: PolicyHeader, env: str | None) -> tuple[MnMConfig, EnvContext]:

@@ -89,6 +89,10 @@ def test_the_evaluation_of_a_saved_policy_goes_on_too(tmp_path: Path) -> None:
     sentence = "Raising-v0 failed 3 times in a row while .* was played, the last time with "
     with pytest.raises(UserError, match=sentence):
         evaluate_policy(checkpoint, 3)
+    Raising.made = 0
+    checkpoint = write_checkpoint(tmp_path / "one", "Raising-v0", made_again=False, **failing)
+    with pytest.raises(UserError, match=r"Cannot make .* OSError: no licence for another"):
+        evaluate_policy(checkpoint, 3)
 
 
 def test_failures_in_a_row_end_it_in_one_sentence_that_names_the_error() -> None:
