@@ -14,7 +14,7 @@ from rich.text import Text
 
 from mnm.normaliser import SMALLEST_SCALE
 from rllib_ext.errors import UserError
-from rllib_ext.inspection import LEVELS, Inspection, inspect_checkpoint
+from rllib_ext.inspection import LEVELS, Inspection, inspect_checkpoint, known_mean
 from rllib_ext.inspection_figures import draw
 
 FILE_WIDTH = 110  # of the tables where there is no terminal
@@ -110,7 +110,7 @@ def _horizon_table(inspection: Inspection) -> Group:
         table.add_row(
             str(step),
             f"{judged.starts[row]:,}",
-            *(_number(np.nanmean(values[row])) for values in (errors, spreads, moves)),
+            *(_number(float(known_mean(values[row]))) for values in (errors, spreads, moves)),
             f"{_number(errors[row, worst])} (dimension {worst})",
         )
     units = f"standard deviations of the data, {SMALLEST_SCALE:g} at the least"

@@ -153,6 +153,12 @@ def inspect_checkpoint(
     )
 
 
+def known_mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is not NaN; NaN where nothing is, without NumPy's warning."""
+    known = np.ma.masked_where(np.isnan(values), values)
+    return np.ma.filled(known.mean(axis=-1), np.nan)
+
+
 def _starts(transitions: Transitions, horizon: int, choice: np.random.Generator) -> np.ndarray:
     """Rows to start from; with enough steps ahead, where there are enough of such rows."""
     ahead = steps_ahead(transitions)

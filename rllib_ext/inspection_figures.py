@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import binomtest
 
 from mnm.diagnostics import Reliability
-from rllib_ext.inspection import LEVELS, Inspection
+from rllib_ext.inspection import LEVELS, Inspection, known_mean
 
 ERROR_FILE = "model_error.png"
 CALIBRATION_FILE = "calibration.png"
@@ -53,7 +53,7 @@ def _error(inspection: Inspection) -> matplotlib.figure.Figure:
         (judged.unmoved, "error of 'nothing moves'", GREY, ":"),
     ):
         relative = values / inspection.scale
-        means.plot(steps, np.nanmean(relative, axis=1), label=label, color=color, linestyle=style)
+        means.plot(steps, known_mean(relative), label=label, color=color, linestyle=style)
     means.set(xlabel="steps ahead", ylabel="standard deviations of the data", ylim=(0, None))
     means.set_title("mean over the dimensions")
     means.legend(frameon=False)

@@ -146,6 +146,7 @@ def test_dimensions_that_never_move_do_not_hide_that_a_model_is_too_sure(
     np.testing.assert_allclose(bars, counts)
 
 
+@pytest.mark.filterwarnings("error:Mean of empty slice")
 def test_where_nothing_moves_nothing_is_said_of_the_variance(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
