@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from mnm.policy import load_numpy_weights
 from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer, allocate
 from mnm.rewards import RewardTransform
 from mnm.rollouts import RolloutRequest, answer_rollout_request
+from mnm.saved_states import load_generator, load_optimizer
 from mnm.settings import Settings
 from mnm.terminations import TerminationFunction
 from mnm.transitions import Transitions, check_finite
@@ -340,11 +340,11 @@ class Agent:
             ) from error
         for name, optimizer in self.joint_update.optimizers.items():
             if name in state["optimizers"]:  # else it has just become "auto"
-                _load_optimizer(optimizer, state["optimizers"][name])
+                load_optimizer(optimizer, state["optimizers"][name])
         if self.fitter is not None:
-            _load_optimizer(self.fitter.optimizer, state["fit_optimizer"])
+            load_optimizer(self.fitter.optimizer, state["fit_optimizer"])
             self.fitter.fits = state["counters"]["fits"]
-        _load_generator(self.generator, state["generator"].cpu())
+        load_generator(self.generator, state["generator"].cpu())
         counters = state["counters"]
         self.env_steps = counters["env_steps"]
         self.updates = counters["updates"]
@@ -385,21 +385,3 @@ class Agent:
         self.networks.critics.set_output_bias(value)
         self.networks.target_critics.set_output_bias(value)
         self._critics_biased = True
-
-
-def _load_generator(generator: torch.Generator, state: Tensor) -> None:
-    """Takes over the state of a generator; of one on another kind of device, which cannot be gone
-    on from here, a seed that follows from it."""
-    if state.shape == generator.get_state().shape:
-        generator.set_state(state)
-    else:
-        digest = hashlib.blake2b(state.numpy().tobytes(), digest_size=7).digest()
-        generator.manual_seed(int.from_bytes(digest, "little"))
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Takes over an optimizer's moments; rates and weight decays stay those of the settings."""
-    own = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for group, (rate, decay) in zip(optimizer.param_groups, own, strict=True):
-        group["lr"], group["weight_decay"] = rate, decay

@@ -134,8 +134,9 @@ class MnMLearner(TorchLearner):
             self.core.flush_log()
             if path is not None:
                 filesystem, path = resolve(path, filesystem)
-            whole = self.get_state() if state is None else state
-            rest = {key: value for key, value in whole.items() if key != AGENT_STATE}
+            if state is None:
+                state = {**super().get_state(), LOG_STATE: self.core.log_partition}
+            rest = {key: value for key, value in state.items() if key != AGENT_STATE}
             path = super().save_to_path(path, state=rest, filesystem=filesystem, **kwargs)
             filesystem, folder = resolve(path, filesystem)
             agent = {**self.core.agent.state_dict(), "version": self.core.version}

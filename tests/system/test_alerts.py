@@ -50,13 +50,7 @@ def test_every_alert_has_its_fault_here() -> None:
 def test_an_alert_fires_for_its_fault_and_for_nothing_else(fault: str, tmp_path: Path) -> None:
     metric, values = FAULTS[fault]
     runs = {"well": HEALTHY, "ill": {**HEALTHY, metric: values}}
-    expected = {
-        "exp_labels": {"project": "mnm", "run": "ill"},
-        "exp_annotations": {
-            name: text.replace("{{ .Labels.run }}", "ill")
-            for name, text in rules()[fault]["annotations"].items()
-        },
-    }
+    expected = alert_of_ill(fault)
     case = {
         "interval": "1m",
         "input_series": [
@@ -79,13 +73,7 @@ def test_an_alert_fires_for_its_fault_and_for_nothing_else(fault: str, tmp_path:
 def test_a_run_without_real_steps_is_told_after_the_minutes_of_the_title(tmp_path: Path) -> None:
     name = "MnmNoEnvSteps"
     steps, offline = prometheus_name("mnm_env_steps"), prometheus_name("mnm_offline_updates")
-    alert = {
-        "exp_labels": {"project": "mnm", "run": "ill"},
-        "exp_annotations": {
-            name: text.replace("{{ .Labels.run }}", "ill")
-            for name, text in rules()[name]["annotations"].items()
-        },
-    }
+    alert = alert_of_ill(name)
     case = {
         "interval": "10s",
         "input_series": [
@@ -98,6 +86,17 @@ def test_a_run_without_real_steps_is_told_after_the_minutes_of_the_title(tmp_pat
         ],
     }
     check(case, "10s", tmp_path)
+
+
+def alert_of_ill(name: str) -> dict[str, Any]:
+    """What promtool expects of an alert for the run "ill"."""
+    return {
+        "exp_labels": {"project": "mnm", "run": "ill"},
+        "exp_annotations": {
+            key: text.replace("{{ .Labels.run }}", "ill")
+            for key, text in rules()[name]["annotations"].items()
+        },
+    }
 
 
 def check(case: dict[str, Any], interval: str, folder: Path) -> None:
