@@ -292,3 +292,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         references=("half-cheetah",),
     ),
 }
+
+
+def short_name(env: str) -> str:
+    """A Gymnasium id without the module that registers it."""
+    return env.rpartition(":")[2]

@@ -7,14 +7,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.figure
 import numpy as np
-from matplotlib import color_sequences
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
-from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, SOLVED, Experiment
+from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, SOLVED, Experiment, short_name
+from benchmarks.learning.figures import draw_returns, draw_theory
 from benchmarks.learning.runs import runs_of
 from benchmarks.learning.summary import LEAST_POINTS, Group, groups
 from benchmarks.learning.tables import TABLES
@@ -22,12 +18,10 @@ from rllib_ext.bound_view import FAR_OFF
 from rllib_ext.tuned import tuned_tasks
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "results.md"
-COLORS = {"mnm": "#c8551b", "mnm-approx": "#7a4fa3", "mbpo": "#1f5fa8", "sac": "#6b7785"}
 CHEAPEST_FIRST = ("sac", "mbpo", "mnm-approx", "mnm")  # by the computing of a real step
 FEW = 3  # seeds; with less an algorithm is not compared
 NOT_RUN = "not run"
 THEORY_FIGURE = "images/results-theory.png"
-THEORY_TITLES = {"bound_gap": "log return less bound", "model_optimism": "optimism"}
 SUMMARY, FINDINGS = "summary", "findings"  # notes of no one experiment
 NOTES = "notes"  # folder beside the tables: what an experiment shows, written by hand
 
@@ -38,9 +32,9 @@ def write(tables: Path = TABLES, page: Path = PAGE) -> None:
     found = {name: groups(name, tables) for name in EXPERIMENTS}
     for name, own in found.items():
         if own:
-            draw(own, page.parent / figure_name(name))
-    if _with_bound(found):
-        draw_theory(found, page.parent / THEORY_FIGURE)
+            draw_returns(own, page.parent / figure_name(name))
+    if with_bound := _with_bound(found):
+        draw_theory(with_bound, page.parent / THEORY_FIGURE)
 
 
 def text(tables: Path = TABLES) -> str:
@@ -115,17 +109,17 @@ def _answers(found: dict[str, list[Group]]) -> tuple[list[str], list[str]]:
             of_env = [group for group in own if group.env == env and group.variant == AS_TUNED]
             ranked = rank(of_env)
             if not ranked:
-                unmeasured.append(f"{_short(env)} ({_state(of_env)})")
+                unmeasured.append(f"{short_name(env)} ({_state(of_env)})")
             elif env in SOLVED and not ranked[0].solved:
                 unsolved.append(
-                    f"| {_short(env)} | none of {_counts(ranked)} | {_row(ranked[0])} |  |  |"
+                    f"| {short_name(env)} | none of {_counts(ranked)} | {_row(ranked[0])} |  |  |"
                 )
             else:
                 use = named(ranked)
                 behind = [group for group in ranked if group.is_behind(use)]
                 others = [group for group in ranked if group is not use and group not in behind]
                 cells = (f"`{_command(name, use)}`", _row(use), _counts(others), _counts(behind))
-                answers.append(f"| {_short(env)} | {' | '.join(cells)} |")
+                answers.append(f"| {short_name(env)} | {' | '.join(cells)} |")
     measured = {env for experiment in EXPERIMENTS.values() for env in experiment.envs}
     unmeasured += [f"{env} ({NOT_RUN})" for env in tuned_tasks() if env not in measured]
     return answers + unsolved, unmeasured
@@ -154,7 +148,7 @@ def named(ranked: Sequence[Group]) -> Group:
 
 def _section(name: str, experiment: Experiment, found: Sequence[Group], tables: Path) -> list[str]:
     envs = experiment.envs
-    lines = [f"## {name}: {', '.join(map(_short, envs))}", "", experiment.question]
+    lines = [f"## {name}: {', '.join(map(short_name, envs))}", "", experiment.question]
     if solved := dict.fromkeys(f"{SOLVED[env]:g} or more" for env in envs if env in SOLVED):
         lines[-1] += f" Solved at {', '.join(solved)}"
         if experiment.asked_within is not None:
@@ -179,12 +173,12 @@ def _section(name: str, experiment: Experiment, found: Sequence[Group], tables: 
             when = "the end" if step is None else f"{step:,} steps"
             lines += [
                 "",
-                f"| {_short(env)} | runs | seeds that solved it | steps, median (each) | "
+                f"| {short_name(env)} | runs | seeds that solved it | steps, median (each) | "
                 f"return at {when}, IQM (95 %) | seconds a run | classifier accuracy | "
                 "log return less bound, nats |",
                 "|---|---|---|---|---|---|---|---|",
             ]
-            lines += [f"| {_label(group)} | {_whole_row(group, step)} |" for group in of_env]
+            lines += [f"| {group.label} | {_whole_row(group, step)} |" for group in of_env]
     if absent := _absent(name, found):
         lines += ["", f"{NOT_RUN.capitalize()}: {', '.join(absent)}."]
     if notes := _notes(name, tables):
@@ -200,7 +194,7 @@ def _notes(name: str, tables: Path) -> str:
 def _command(name: str, best: Group) -> str:
     """What trains with the settings that a group was made with."""
     if _is_made(EXPERIMENTS[name]):
-        return f"make learn-{name} ARGS='--only {_short(best.env)}/{best.algo}/'"
+        return f"make learn-{name} ARGS='--only {short_name(best.env)}/{best.algo}/'"
     return f"mnm train --env {best.env} --algo {best.algo} --steps {EXPERIMENTS[name].steps}"
 
 
@@ -217,18 +211,13 @@ def _absent(name: str, found: Sequence[Group]) -> list[str]:
     for run in runs_of(name, seeds=(0,)):
         told = (run.plan.env, run.plan.algo, run.variant)
         label = run.plan.algo if run.variant == AS_TUNED else f"{run.plan.algo} ({run.variant})"
-        planned.setdefault(label, []).append(_short(run.plan.env))
+        planned.setdefault(label, []).append(short_name(run.plan.env))
         if told not in made:
-            absent.setdefault(label, []).append(_short(run.plan.env))
+            absent.setdefault(label, []).append(short_name(run.plan.env))
     return [
         label if envs == planned[label] else f"{label} on {' and '.join(envs)}"
         for label, envs in absent.items()
     ]
-
-
-def _short(env: str) -> str:
-    """A Gymnasium id without the module that registers it."""
-    return env.rpartition(":")[2]
 
 
 def _row(group: Group) -> str:
@@ -256,7 +245,7 @@ def _whole_row(group: Group, step: int | None) -> str:
 def _theory(found: dict[str, list[Group]], tables: Path) -> list[str]:
     """Bound, model and return over training."""
     rows = [
-        f"| {_short(group.env)} | {_label(group)} | {_path(group, 'bound_gap')} | "
+        f"| {short_name(group.env)} | {group.label} | {_path(group, 'bound_gap')} | "
         f"{_path(group, 'model_optimism')} | {_rank(group, 'model_holdout_nll')} | "
         f"{_rank(group, 'bound_estimate')} |"
         for group in _with_bound(found)
@@ -302,72 +291,9 @@ def _path(group: Group, column: str) -> str:
     return ", ".join(f"{value:+.3g}" for value in group.course(column))
 
 
-def draw_theory(found: dict[str, list[Group]], file: Path) -> None:
-    """Draws the gap of the bound and the model's optimism over real steps, one row a task."""
-    shown = _with_bound(found)
-    envs = list(dict.fromkeys(group.env for group in shown))
-    figure = matplotlib.figure.Figure(figsize=(9.0, 1.8 * len(envs) + 0.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(len(envs), len(THEORY_TITLES), squeeze=False)
-    for row, env in zip(panels, envs, strict=True):
-        for axes, (column, title) in zip(row, THEORY_TITLES.items(), strict=True):
-            for group in (group for group in shown if group.env == env):
-                values = group.figure(column)
-                axes.plot(values.index, values, color=COLORS[group.algo], label=group.algo)
-            axes.axhline(0.0, color="#444444", linewidth=0.8, linestyle=":")
-            if column == "bound_gap":
-                low, high = axes.get_ylim()
-                axes.set_yscale("symlog")
-                axes.set_ylim(max(low, -FAR_OFF), min(2 * high, FAR_OFF))
-            axes.xaxis.set_major_locator(MaxNLocator(5))
-            axes.set_title(f"{_short(env)}: {title}", fontsize="small")
-            axes.grid(alpha=0.3)
-    for axes in panels[-1]:
-        axes.set_xlabel("real environment steps")
-    labels: dict[str, Line2D] = {}
-    for axes in panels.flat:
-        labels |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    figure.legend(
-        labels.values(), labels.keys(), loc="outside upper center", ncols=len(labels), frameon=False
-    )
-    figure.savefig(file, dpi=110)
-
-
-def draw(found: Sequence[Group], file: Path) -> None:
-    """Draws interquartile means over real steps with their intervals, one panel a task."""
-    envs = list(dict.fromkeys(group.env for group in found))
-    figure = matplotlib.figure.Figure(figsize=(8.4 * len(envs), 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    for place, env in enumerate(envs):
-        axes = figure.add_subplot(1, len(envs), place + 1)
-        of_variants = iter(itertools.cycle(color_sequences["tab20"]))
-        for group in (group for group in found if group.env == env):
-            curve = group.mean_curve()
-            is_tuned = group.variant == AS_TUNED
-            color = COLORS[group.algo] if is_tuned else next(of_variants)
-            label = f"{_label(group)}: {len(group.returns)} run(s)"
-            axes.plot(
-                curve["steps"], curve["iqm"], color=color, label=label, ls="-" if is_tuned else "--"
-            )
-            if is_tuned:  # the bands of all would hide each other
-                axes.fill_between(
-                    curve["steps"], curve["low"], curve["high"], color=color, alpha=0.2, linewidth=0
-                )
-        if env in SOLVED:
-            axes.axhline(SOLVED[env], color="#444444", linewidth=0.8, linestyle=":")
-        axes.set(xlabel="real environment steps", ylabel="evaluation return", title=_short(env))
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(file, dpi=110)
-
-
 def figure_name(name: str) -> str:
     """File of an experiment's figure, as the page names it."""
     return f"images/results-{name}.png"
-
-
-def _label(group: Group) -> str:
-    return group.algo if group.variant == AS_TUNED else f"{group.algo}, {group.variant}"
 
 
 def _counts(found: Sequence[Group]) -> str:

@@ -61,6 +61,11 @@ class Group:
     wall_seconds: list[float]
     table: pd.DataFrame
 
+    @property
+    def label(self) -> str:
+        """The algorithm, and the variant where it is not the task's tuned settings."""
+        return self.algo if self.variant == AS_TUNED else f"{self.algo}, {self.variant}"
+
     def returns_at(self, step: int) -> np.ndarray:
         """Return of each run at its last evaluation of the interval that begins at a real step."""
         return np.array(

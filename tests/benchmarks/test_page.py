@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.learning import page
 from benchmarks.learning.experiments import AS_TUNED, EXPERIMENTS, Experiment
+from benchmarks.learning.figures import draw_returns, draw_theory
 from benchmarks.learning.runs import runs_of
 from benchmarks.learning.summary import groups
 from mnm.settings import ALGORITHMS
@@ -56,10 +57,10 @@ def test_an_experiments_reference_is_shown_beside_it_up_to_its_steps(
     text = page.text(tmp_path)
     assert "Beside them stand the tuned runs of small, up to these steps." in text
     assert text.count("| Pendulum-v1 | mnm |") == 1  # the theory's table has it once
-    page.draw(found, tmp_path / "parts.png")
+    draw_returns(found, tmp_path / "parts.png")
     content["bound_estimate"] = -1e30  # nothing is drawn so far off, and yet a figure
     content.to_csv(tmp_path / "small.csv", index=False)
-    page.draw_theory({"small": groups("small", tmp_path)}, tmp_path / "theory.png")
+    draw_theory(groups("small", tmp_path), tmp_path / "theory.png")
     assert (tmp_path / "theory.png").stat().st_size > 0
 
 
@@ -256,7 +257,7 @@ def test_figures_are_the_same_each_time(small: Experiment, tmp_path: Path) -> No
     )
     found = groups("small", tmp_path)
     for name in ("a.png", "b.png"):
-        page.draw(found, tmp_path / name)
+        draw_returns(found, tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
