@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ray.exceptions import RayError
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import (
     COMPONENT_LEARNER,
@@ -29,7 +27,6 @@ from distributed.coordinator import Coordinator
 from distributed.failure import PROBE_EVERY_S, Seldom
 from distributed.flow import Pace
 from distributed.learner_core import TurnReport
-from distributed.learner_turns import LEARNER_GONE
 from distributed.stop_request import StopAsked
 from distributed.storage import resolve
 from rllib_ext.actors import (
@@ -45,7 +42,7 @@ from rllib_ext.checkpoint_files import (
 )
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import env_name, probe_spaces
-from rllib_ext.errors import CheckpointFailed
+from rllib_ext.learner_group import ask_learner, close_learner, raise_kept_error
 from rllib_ext.placement import with_rollout_workers
 from rllib_ext.plain_values import plain
 from rllib_ext.reporting import Reporting
@@ -54,7 +51,6 @@ from rllib_ext.sample_metrics import SampleMetrics
 logger = logging.getLogger(__name__)
 
 FLOW_STATE = "flow"  # of a checkpoint: what the driver knows besides RLlib's own state
-CLOSE_TIMEOUT = 5.0  # seconds that the learner may take to end its log and temporary files
 
 
 class MnM(Algorithm):
@@ -88,7 +84,9 @@ class MnM(Algorithm):
         super().setup(config)  # its callback on_algorithm_init may restore a checkpoint
         if config.output is not None:
             folder, rows = config.output, config.output_max_rows_per_file
-            self._ask_learner(lambda learner: learner.log_transitions(folder, run, rows))
+            ask_learner(
+                self.learner_group, lambda learner: learner.log_transitions(folder, run, rows)
+            )
         if self.coordinator.latest is None:
             self._reporting.env_steps = self.coordinator.start().env_steps
         if self.eval_env_runner_group is not None:
@@ -220,54 +218,20 @@ class MnM(Algorithm):
         assert report is not None
         if report.offline_transitions == 0:
             paths = self.config.offline_paths
-            for warning in self._ask_learner(lambda learner: learner.core.ingest_offline(paths)):
+            for warning in ask_learner(
+                self.learner_group, lambda learner: learner.core.ingest_offline(paths)
+            ):
                 logger.warning(warning)
         left = max(0, self.config.offline_updates - report.offline_updates)
         updates = min(left, self._offline_updates_per_iteration or left)
-        statistics = self._ask_learner(lambda learner: learner.core.train_offline(updates))
+        statistics = ask_learner(
+            self.learner_group, lambda learner: learner.core.train_offline(updates)
+        )
         self._reporting.statistics.update(statistics)
         self.coordinator.counts.note_non_finite(statistics)
         report = self.coordinator.start()
         self.coordinator.counts.learner_idle_s += report.idle_s
         self._log_report(report)
-
-    def _close_learner(self) -> None:
-        """Ends the log and removes temporary files; a learner that hangs is not waited for."""
-        group = getattr(self, "learner_group", None)
-        if group is None:
-            return
-        try:
-            results = list(
-                group.foreach_learner(
-                    lambda learner: learner.close(), timeout_seconds=CLOSE_TIMEOUT
-                )
-            )
-            for result in results:
-                if not result.ok:
-                    raise result.get()
-        except (ValueError, OSError, RayError) as error:  # the end of a failed run goes on
-            logger.warning("The last transitions were not logged: %s", error)
-            return
-        if self.config.output is not None and not results:
-            logger.warning(
-                "The learner did not end its log within %g seconds, so the last rows may be "
-                "missing in %s: save a checkpoint before stop(), which writes them all.",
-                CLOSE_TIMEOUT,
-                self.config.output,
-            )
-
-    def _ask_learner(self, question: Callable[[Any], Any]) -> Any:
-        """The learner's answer.
-
-        Raises:
-            ValueError: what the learner raised.
-            RuntimeError: its process is gone.
-        """
-        for result in self.learner_group.foreach_learner(question):
-            if not result.ok:
-                raise result.get()
-            return result.get()
-        raise RuntimeError(LEARNER_GONE)
 
     def _estimate_bound(self) -> dict[str, float]:
         """The bound and the log return of the present policy.
@@ -289,7 +253,9 @@ class MnM(Algorithm):
             return dict(NO_ESTIMATE)
         # In a list, so that it stays a reference: the learner may be a version ahead.
         policy = [published.policy]
-        samples = self._ask_learner(lambda learner: learner.bound_samples(episodes, policy))
+        samples = ask_learner(
+            self.learner_group, lambda learner: learner.bound_samples(episodes, policy)
+        )
         return bound_summary(samples, seed=published.env_steps)
 
     def _send_published_policy(self, *args: Any, **kwargs: Any) -> None:
@@ -365,7 +331,7 @@ class MnM(Algorithm):
             filesystem, path = resolve(path, filesystem)
             remove_task_file(filesystem, path)
         path = super().save_to_path(path, filesystem=filesystem, **kwargs)
-        self._raise_learner_error()
+        raise_kept_error(self.learner_group)
         progress = {
             "training_iteration": self.iteration,
             "env_steps": self._reporting.env_steps,
@@ -387,13 +353,15 @@ class MnM(Algorithm):
             refuse_other_task(*resolve(path, kwargs.get("filesystem")), self._task())
         try:
             super().restore_from_path(path, *args, **kwargs)
-            self._raise_learner_error()
+            raise_kept_error(self.learner_group)
         finally:  # whatever was restored, the flow goes on from where the learner now stands
             self._reporting.env_steps = self.coordinator.start().env_steps
 
     def cleanup(self) -> None:
         """Ends all actors."""
-        self._close_learner()
+        learners = getattr(self, "learner_group", None)
+        if learners is not None:
+            close_learner(learners, self.config.output)
         coordinator = vars(self).get("coordinator")
         if coordinator is not None and coordinator.elastic is not None:
             coordinator.elastic.stop()
@@ -415,12 +383,6 @@ class MnM(Algorithm):
             **self._settings.network_sizes(),
         }
         return plain(task)
-
-    def _raise_learner_error(self) -> None:
-        """RLlib drops what a remote learner raises while it saves or restores; we do not."""
-        error = self._ask_learner(lambda learner: learner.pop_error())
-        if error is not None:
-            raise CheckpointFailed(error)
 
     def _log_report(self, report: TurnReport) -> None:
         self._reporting.log(report, self.coordinator, self.metrics)

@@ -184,7 +184,7 @@ class MnMLearner(TorchLearner):
         """RLlib drops what a remote learner raises here: keep it for `pop_error`."""
         try:
             yield
-        except Exception as error:  # reported by MnM._raise_learner_error
+        except Exception as error:  # raised by raise_kept_error
             self._error = f"The learner's state could not be saved or restored: {error}"
             logger.exception("Saving or restoring the learner failed.")
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rllib_ext import MnM
+from rllib_ext.learner_group import close_learner
 from tests.rllib_ext.small_configs import tiny_config
 
 
@@ -61,10 +62,9 @@ def test_without_an_evaluation_runner_there_is_no_estimate(healthy: list[int], w
 def test_a_learner_too_busy_to_end_its_log_is_warned_of(
     output: str | None, warns: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = tiny_config("sac").offline_data(output=output)
-    group = SimpleNamespace(foreach_learner=lambda question, timeout_seconds: iter(()))
+    group: Any = SimpleNamespace(foreach_learner=lambda question, timeout_seconds: iter(()))
     with caplog.at_level(logging.WARNING):
-        algorithm(learner_group=group, config=config)._close_learner()
+        close_learner(group, output)
     warnings = [record.getMessage() for record in caplog.records]
     assert warnings == warns * [
         "The learner did not end its log within 5 seconds, so the last rows may be missing in "
