@@ -115,7 +115,8 @@ class MnMLearner(TorchLearner):
             not_components = [*(not_components or []), world]
         state = super().get_state(components, not_components=not_components, **kwargs)
         if components is None and not inference_only:
-            state[AGENT_STATE] = _loaded(_saved(self.core.agent.state_dict()))
+            if self._check_component(AGENT_STATE, components, not_components):
+                state[AGENT_STATE] = _loaded(_saved(self.core.agent.state_dict()))
             state[LOG_STATE] = self.core.log_partition
         return state
 
@@ -135,7 +136,7 @@ class MnMLearner(TorchLearner):
             if path is not None:
                 filesystem, path = resolve(path, filesystem)
             if state is None:
-                state = {**super().get_state(), LOG_STATE: self.core.log_partition}
+                state = self.get_state(not_components=[AGENT_STATE])
             rest = {key: value for key, value in state.items() if key != AGENT_STATE}
             path = super().save_to_path(path, state=rest, filesystem=filesystem, **kwargs)
             filesystem, folder = resolve(path, filesystem)

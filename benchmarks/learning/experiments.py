@@ -242,7 +242,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         seeds=(0, 1, 2),
         steps=50_000,
         evaluation_interval=1000,
-        hours=6.5,
+        hours=9.0,
         asked_within=50_000,
     ),
     # Apart, as a step of mnm takes three times the seconds of one of mbpo.
