@@ -129,7 +129,7 @@ class FlowCounts:
         steps_lost: real steps of requests that failed, and of batches that died with their
             collector before the learner had them.
         weight_lag: largest age of any weights used in the last turn, in real steps.
-        weight_lag_max: in the whole run.
+        weight_lag_max: largest such age in the whole run.
         worker_failures: times that a collector failed or died.
         worker_restarts: collectors and rollout workers that came back into service.
         learner_idle_s: seconds in which the learner did nothing, by its own clock; evaluations and

@@ -17,9 +17,11 @@ Prometheus runs beside the head of the cluster, from a checkout:
     prometheus --config.file=cluster/prometheus/prometheus.yml
 
 The head keeps a file of the nodes to scrape, unless it was started without Ray's dashboard; a run
-that started a Ray of its own has none. On one machine, start a head first:
+that started a Ray of its own has none. On Kubernetes, where the file is inside the head's pod, this
+was not tried. On one machine, start a head first, with a CPU for each process of the run, here
+five:
 
-    ray start --head
+    ray start --head --num-cpus=8
     RAY_ADDRESS=auto mnm train --env Hopper-v5
 
 `cluster/prometheus/rules.yml` holds the alerts of the dashboards once more, for an Alertmanager

@@ -1,14 +1,19 @@
 """Writes docs/settings.md: `python docs/settings_page.py > docs/settings.md`."""
 
 import inspect
+from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import griffe
 
+from distributed.flow import FlowCounts
+from distributed.telemetry import METRICS, TIME_PARTS
 from mnm import Settings
 from mnm.settings import ALGORITHMS, PRESETS
 from mnm.statistics import statistics
 from rllib_ext import MnMConfig
+from rllib_ext.bound_summary import NO_ESTIMATE
 from rllib_ext.run_figures import PATHS, RunFigures
 from rllib_ext.setting_names import OWN_NAMES, SETTING_NAMES
 
@@ -36,6 +41,14 @@ Those of parts that an algorithm does not have are left out.
 | figure | what it is |
 |---|---|"""
 
+RUN = """
+These of the run stand beside RLlib's own at the top of a result, all of them so far unless they say
+otherwise; `bound/...`, in nats, only with an evaluation and a classifier, and each but the horizon
+with the ends of its 95 % interval as `_low` and `_high`.
+
+| figure | what it is |
+|---|---|"""
+
 SHORT = """
 A line of `mnm train --json` has the figures that a person follows under short names, and
 {derived}, which follow from two results; `faults` and `warnings` stand beside them.
@@ -46,7 +59,8 @@ A line of `mnm train --json` has the figures that a person follows under short n
 
 def page() -> str:
     """The page as Markdown."""
-    config, defaults, meanings = MnMConfig(), Settings().to_dict(), _meanings()
+    config, defaults = MnMConfig(), Settings().to_dict()
+    meanings = _described(MnMConfig.training, "parameters")
     lines = [PREAMBLE]
     lines += [
         f"| `{name}` | {_default(name, defaults[name])} | {meanings[name]} |"
@@ -59,7 +73,10 @@ def page() -> str:
     for algo in ALGORITHMS:
         every |= statistics(Settings.preset(algo))
     every |= statistics(Settings(bound="learned-stopping"))
-    lines += [FIGURES, *(f"| `{name}` | {meaning} |" for name, meaning in every.items())]
+    parts = ", ".join(f"`seconds_{part}`" for part in TIME_PARTS if part != "idle")
+    every[parts.strip("`")] = "what the learner spent them on, summed over the iteration's turns"
+    for heading, table in ((FIGURES, every), (RUN, _run_figures())):
+        lines += [heading, *(f"| `{name}` | {meaning} |" for name, meaning in table.items())]
     derived = [f"`{name}`" for name in RunFigures(0).take({}) if name not in PATHS]
     lines += [
         SHORT.format(derived=", ".join(derived)),
@@ -68,15 +85,38 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _meanings() -> dict[str, str]:
-    """What the docstring of `MnMConfig.training` says of each setting, in one line."""
-    docstring = griffe.Docstring(inspect.getdoc(MnMConfig.training) or "")
-    (arguments,) = (
+def _run_figures() -> dict[str, str]:
+    """What each figure of a run is, by its name in a result."""
+    exported = {figure: metric.meaning for metric in METRICS for figure in metric.series}
+    names = [
+        *("num_updates_lifetime", "num_synthetic_transitions_lifetime"),
+        *("num_offline_transitions", "num_offline_updates"),
+        *("updates_to_data_ratio", "weights_version"),
+    ]
+    counts = _described(FlowCounts, "attributes")
+    actors = [
+        f"num_{state}_{kind}"
+        for kind in ("collectors", "rollout_workers")
+        for state in ("healthy", "pending")
+    ]
+    bound = [f"bound/{name}" for name in NO_ESTIMATE if not name.endswith(("_low", "_high"))]
+    exported["bound/horizon"] = "steps of the trajectories, real and imagined, that these are of"
+    return {
+        **{name: exported[name] for name in names},
+        **{field.name: counts[field.name].rstrip(".") for field in fields(FlowCounts)},
+        **{name: exported[name] for name in (*actors, *bound)},
+    }
+
+
+def _described(documented: Callable[..., Any], kind: str) -> dict[str, str]:
+    """What a docstring says of each argument or attribute, in one line."""
+    docstring = griffe.Docstring(inspect.getdoc(documented) or "")
+    (items,) = (
         section.value
         for section in docstring.parse("google", warnings=False)
-        if section.kind is griffe.DocstringSectionKind.parameters
+        if section.kind.value == kind
     )
-    return {each.name: " ".join(each.description.split()) for each in arguments}
+    return {each.name: " ".join(each.description.split()) for each in items}
 
 
 def _default(name: str, value: Any) -> str:

@@ -91,11 +91,7 @@ def bound_samples(
         if not terminated
     ]
     horizon = min([settings.bound_horizon, *lengths])
-    within = [
-        terminated and len(values) <= horizon
-        for values, terminated in zip(episode_rewards, terminateds, strict=True)
-    ]
-    real = real_log_returns(episode_rewards, within, rewards, horizon)
+    real = real_log_returns(episode_rewards, terminateds, rewards, horizon)
     drawn = torch.randint(
         len(start_observations),
         (settings.bound_rollouts,),
@@ -174,9 +170,8 @@ def real_log_returns(
     """log sum_{t<T} gamma^t r' of real episodes; the log of their mean is the left side.
 
     Args:
-        episodes: rewards [<= T] of each episode, cut at the horizon.
-        terminateds: whether each ended in a terminal state within the horizon; only then may an
-            episode be shorter than the horizon.
+        episodes: rewards of each episode; those after T count nothing.
+        terminateds: whether each ended in a terminal state; only then may it be shorter than T.
         rewards: transforms them.
         horizon: T.
 

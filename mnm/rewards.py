@@ -58,7 +58,8 @@ class RewardTransform:
 
     @property
     def largest_value(self) -> float:
-        """What no value under the bound exceeds, in nats: the largest reward so far, for ever.
+        """What no value under the bound exceeds, in nats: the largest real reward so far, or what a
+        terminal state pays if that is more, for ever.
 
         The bound is at most the log return, and the log-ratio's expectation under the model is
         never positive (derived for this project from equation (3) of docs/theory.md).

@@ -31,7 +31,8 @@ CLASSIFIER = {
 }
 APPROX = {"classifier_reward_weight": "lambda of the log-ratio in the reward"}
 JOINT = {
-    "model_objective": "w logit C + gamma V at imagined next states, what the model maximises",
+    "model_objective": "what the model maximises at imagined next states: w logit C + gamma V, or "
+    "(1-k) (w logit C + V) with learned stopping",
     "model_nll": "nats per dimension of s' - s on training batches, outliers held down",
     "model_gradient_norm": "2-norm before clipping",
     "rewards_floored": "predicted rewards below the smallest real one, per update",

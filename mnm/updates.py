@@ -208,8 +208,9 @@ class JointUpdate:
         return rewards + self.settings.gamma * following
 
     def _largest_value(self) -> Tensor:
-        """What no value of `mnm` exceeds: that of the largest real reward paid for ever, and, where
-        values are soft, of the temperature's bonus for the widest policy, which is uniform."""
+        """What no value of `mnm` exceeds: `RewardTransform.largest_value`, of the largest real or
+        terminal reward paid for ever, and, where values are soft, the temperature's bonus for the
+        widest policy, which is uniform."""
         gamma = self.settings.gamma
         soft = self.networks.stopping is None
         bonus = self.action_dim * math.log(2) * gamma / (1 - gamma) if soft else 0.0
@@ -219,10 +220,11 @@ class JointUpdate:
         """The critics' target [N] under the bound, s' drawn from the current model.
 
         "fixed": (1-gamma) log r' + w logit C(s,a,s') - (1-gamma) log(1-gamma) + gamma V(s'), the
-        paper's bound with fixed discount as a reward. "learned-stopping": see `StoppingHead`. A
-        terminal s' is worth log(terminal_reward / (1-gamma)) in both. No target is above
-        `_largest_value`: critics that are optimistic outside the data would have the model lead
-        there, and each would drive the other on without end.
+        paper's bound with fixed discount as a reward. "learned-stopping": see `StoppingHead`. In
+        both, logit C is held to +-`logit_clip`, and a terminal s' is worth
+        log(terminal_reward / (1-gamma)). No target is above `_largest_value`: critics that are
+        optimistic outside the data would have the model lead there, and each would drive the other
+        on without end.
         """
         settings, dynamics, classifier = self.settings, self._dynamics(), self._classifier()
         observations, actions = batch.observations, batch.actions
@@ -293,8 +295,9 @@ class JointUpdate:
 
         The model maximises E[w logit C(s,a,s') + gamma ((1-d) V(s') + d log(terminal / (1-gamma)))]
         through a reparameterised s', with a likelihood term beside it; under learned stopping
-        E[(1-k) (w logit C(s,a,s') + (1-d) V(s') + d log(terminal / (1-gamma)))]. The reward head is
-        trained by likelihood alone.
+        E[(1-k) (w logit C(s,a,s') + (1-d) V(s') + d log(terminal / (1-gamma)))]. The logit is not
+        clipped, and V is of the present critics, without the entropy. The reward head is trained by
+        likelihood alone.
         """
         settings, dynamics, classifier = self.settings, self._dynamics(), self._classifier()
         members = dynamics.networks.members

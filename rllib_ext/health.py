@@ -14,6 +14,8 @@ from rllib_ext.config import MnMConfig
 WINDOW = 10  # results that the rules look at
 CALM = 5  # results in a row without a fault, after which it may be told anew
 LEARNER = "learners/default_policy/"
+# `ray logs` asks a dashboard, which a Ray started by `ray_session` does not have.
+LOGS = "`ray logs` on a cluster, else `worker-*.err` of the newest session in `/tmp/ray`"
 COUNTS = ("training_iteration", "iterations_since_restore")  # go back where a run is restored
 
 
@@ -324,7 +326,7 @@ RULES = (
         "requests to collectors failed in each of the last 3 iterations",
         _collectors_fail,
         "{count:.0f} requests to them have failed so far",
-        "`ray logs` for what their processes said, and `ray status` for nodes that come and go",
+        f"{LOGS}, for what their processes said, and `ray status` for nodes that come and go",
     ),
     Rule(
         "environments raise",
@@ -332,7 +334,7 @@ RULES = (
         _environments_raise,
         "they were made anew after an error {count:.0f} times so far, each time without the "
         "episodes that were open",
-        "`ray logs` for the errors, which the runners log with every restart",
+        f"{LOGS}, for the errors, which the runners log with every restart",
     ),
 )
 

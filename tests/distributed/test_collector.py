@@ -15,6 +15,7 @@ from mnm import Transitions
 from mnm.policy import NumpyPolicy, TanhGaussianPolicy, numpy_weights
 from mnm.transitions import COLUMNS
 from tests.line_tasks import HIGH, LOW, STEP_SIZE, Line
+from tests.mnm.small_cases import assert_same_rows
 
 POSITION, STEPS, EPISODE = range(3)  # columns of the observation
 
@@ -36,11 +37,6 @@ def policy_weights(seed: int = 0) -> dict[str, np.ndarray]:
 
 def rows_of(made: list[Collected]) -> Transitions:
     return Transitions.concatenate([collected.transitions for collected in made])
-
-
-def assert_same(first: Transitions, second: Transitions) -> None:
-    for name in COLUMNS:
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -105,7 +101,7 @@ def test_observations_go_on_across_calls() -> None:
     made = collector(2, limit=0.5, length=6)
     in_parts = rows_of([made.collect(steps) for steps in (5, 1, 14)])
     at_once = collector(2, limit=0.5, length=6).collect(20).transitions
-    assert_same(in_parts, at_once)
+    assert_same_rows(in_parts, at_once)
 
 
 def test_returns_and_lengths_are_those_of_the_ended_episodes() -> None:
@@ -142,7 +138,7 @@ def test_the_same_seed_gives_the_same_rows(mode: Any) -> None:
     first, second, other = (
         collector(2, seed=seed, limit=0.5).collect(30, mode).transitions for seed in (3, 3, 4)
     )
-    assert_same(first, second)
+    assert_same_rows(first, second)
     assert not np.array_equal(first.observations[:10], other.observations[:10])
 
 
@@ -216,6 +212,30 @@ def test_run_episodes_starts_afresh_and_leaves_nothing_open() -> None:
     collected = made.run_episodes(2, "deterministic")
     assert collected.episode_lengths == [10, 10]
     np.testing.assert_array_equal(made.collect(1).transitions.steps, [0, 0])
+
+
+@pytest.mark.parametrize(("longest", "length"), [(4, 4), (20, 7)])
+def test_cut_episodes_are_explored_from_their_start(
+    longest: int, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the cut nor a time limit is a termination."""
+    made = collector(2, limit=1e9, length=7)
+    modes: list[str] = []
+    plain = made._actor
+    monkeypatch.setattr(made, "_actor", lambda mode: modes.append(mode) or plain(mode))
+    made.collect(3, "deterministic")
+    cut = made.run_cut_episodes(3, longest)
+    assert set(modes[1:]) == {"explore"}
+    assert len(cut) == 4  # two rounds of two environments
+    assert [len(episode.rewards) for episode in cut] == [length] * 4
+    assert [episode.first_observation[STEPS] for episode in cut] == [0] * 4
+    assert not any(episode.terminated for episode in cut)
+
+
+def test_a_cut_episode_that_terminated_says_so() -> None:
+    (episode,) = collector(limit=0.01).run_cut_episodes(1, 50)
+    assert episode.terminated
+    assert len(episode.rewards) < 50
 
 
 def test_reset_drops_the_open_episodes() -> None:

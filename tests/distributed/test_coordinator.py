@@ -147,6 +147,28 @@ def test_metrics_of_a_batch_are_given_only_once_the_learner_has_it() -> None:
     assert len(learned) > 10
 
 
+def test_batches_that_wait_at_a_restore_never_reach_the_learner() -> None:
+    def collect_only(flow: Flow) -> None:
+        if flow.waits > 10:
+            raise ScriptOver
+        for kind, request in flow.open_events():
+            if kind == "collect":
+                flow.happen(kind, request)
+
+    flow = Flow(2, 2, advance=collect_only, max_weight_lag=10_000)
+    flow.run(turns=1000)
+    before = flow.waiting()
+    assert len(before) > 1
+    flow.coordinator.start()
+    flow.waits, flow.advance = 0, everything_at_once
+    flow.run(turns=6)
+    learned = {reference for turn in flow.batches_of_turns for reference in turn}
+    assert len(learned) > 4
+    assert not learned & set(before)
+    counts = flow.coordinator.counts
+    assert counts.steps_requested == counts.steps_returned + counts.steps_lost + flow.steps_open
+
+
 def test_imagined_batches_travel_to_the_learner_once() -> None:
     flow = Flow(2, 2, advance=everything_at_once)
     flow.run(turns=12)

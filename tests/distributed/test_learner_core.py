@@ -126,6 +126,12 @@ def test_with_workers_the_parts_of_a_request_are_the_whole() -> None:
     assert outside.synthetic_transitions == 0
 
 
+def test_a_turn_may_say_into_how_many_parts_requests_are_cut() -> None:
+    core = LearnerCore(small_agent("mbpo"), 1)
+    assert len(core.turn([put(0, 30)], [], rollout_parts=3).rollout_requests) == 3
+    assert len(core.turn([put(30, 10)], []).rollout_requests) == 3
+
+
 @pytest.mark.parametrize(
     ("rows", "parts", "sizes"),
     [

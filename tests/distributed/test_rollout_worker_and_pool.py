@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import ray
 
@@ -20,9 +19,8 @@ from mnm import Agent, RolloutRequest, Transitions
 from mnm.policy import numpy_weights
 from mnm.rollouts import answer_rollout_request
 from mnm.terminations import never_terminates
-from mnm.transitions import COLUMNS
 from tests.distributed.scripted_flow import ScriptedManager, ScriptedPool
-from tests.mnm.small_cases import SPACES, random_transitions, small_agent
+from tests.mnm.small_cases import SPACES, assert_same_rows, random_transitions, small_agent
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -54,11 +52,6 @@ def request_of(agent: Agent) -> RolloutRequest:
     return request
 
 
-def assert_same(first: Transitions, second: Transitions) -> None:
-    for name in COLUMNS:
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
-
-
 @pytest.mark.parametrize("algo", ["mbpo", "mnm-approx", "mnm"])
 def test_a_worker_answers_as_the_learner_would(algo: str) -> None:
     """Its networks start from other weights; those published make it the learner's equal."""
@@ -68,7 +61,7 @@ def test_a_worker_answers_as_the_learner_would(algo: str) -> None:
     (reference,), rows = worker.imagine(weights_of(agent), [ray.put(request)])
     answer = from_arrow(ray.get(reference))
     assert rows == len(answer) == len(request.start_observations) * request.length
-    assert_same(answer, agent.imagine(request))
+    assert_same_rows(answer, agent.imagine(request))
 
 
 def test_a_worker_takes_over_newer_weights() -> None:
@@ -77,7 +70,7 @@ def test_a_worker_takes_over_newer_weights() -> None:
     worker = RolloutWorker(FAULTS, SPACES, first.settings, never_terminates)
     for agent in (first, second, first):
         (reference,), _ = worker.imagine(weights_of(agent), [ray.put(request)])
-        assert_same(from_arrow(ray.get(reference)), agent.imagine(request))
+        assert_same_rows(from_arrow(ray.get(reference)), agent.imagine(request))
 
 
 def test_weights_are_fetched_only_when_they_are_new(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +135,7 @@ def test_the_pool_answers_all_parts_as_the_learner_would(pool: RolloutPool) -> N
     pool.submit([ray.put(part) for part in parts], weights_of(agent), published_at=60)
     assert pool.published_at == [60] * 5
     answers = take(pool, 5)
-    assert_same(rows_of(answers), inline(agent, parts))
+    assert_same_rows(rows_of(answers), inline(agent, parts))
     assert [answer.published_at for answer in answers] == [60] * 5
     assert sum(answer.rows for answer in answers) == len(inline(agent, parts))
     assert pool.published_at == []
@@ -202,7 +195,7 @@ def test_a_request_whose_worker_is_killed_is_redone_elsewhere(pool: RolloutPool)
     ray.get(gate.open.remote())
     answers += take(pool, 2)
     assert pool.manager.healthy_actor_ids() == [survivor]
-    assert_same(rows_of(answers), inline(agent, parts))
+    assert_same_rows(rows_of(answers), inline(agent, parts))
     ray.kill(gate)
 
     restarts: list[int] = []
@@ -210,7 +203,7 @@ def test_a_request_whose_worker_is_killed_is_redone_elsewhere(pool: RolloutPool)
     assert pool.manager.healthy_actor_ids() == [victim, survivor]
     parts = cut_rollout_request(request_of(agent_after(agent)), 4)
     pool.submit([ray.put(part) for part in parts], weights_of(agent), published_at=90)
-    assert_same(rows_of(take(pool, 4)), inline(agent, parts))
+    assert_same_rows(rows_of(take(pool, 4)), inline(agent, parts))
 
 
 def scripted_pool(num_workers: int) -> tuple[RolloutPool, ScriptedManager]:
@@ -322,5 +315,5 @@ def test_a_worker_that_hangs_is_restarted_and_its_request_redone(
 
     wait_for(moved_on)
     ray.get(gate.open.remote())
-    assert_same(rows_of(answers + take(pool, 1)), inline(agent, [part]))
+    assert_same_rows(rows_of(answers + take(pool, 1)), inline(agent, [part]))
     ray.kill(gate)

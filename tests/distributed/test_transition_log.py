@@ -23,7 +23,7 @@ from distributed.transition_log import Part, TransitionLog
 from distributed.wire import from_arrow, to_arrow, transition_schema
 from mnm import Transitions
 from mnm.transitions import COLUMNS
-from tests.mnm.small_cases import random_transitions
+from tests.mnm.small_cases import assert_same_rows, random_transitions
 
 NAMES = ["run=a/part-000000-0-30.parquet", "run=a/part-000001-30-50.parquet"]
 
@@ -42,11 +42,6 @@ def read(folder: Path, run: str = "a") -> Transitions:
     return Transitions.concatenate([from_arrow(b) for t in tables for b in t.to_batches()])
 
 
-def assert_same(first: Transitions, second: Transitions) -> None:
-    for name in COLUMNS:
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
-
-
 @pytest.fixture
 def logged(tmp_path: Path) -> Path:
     """Fifty rows of a run in two parts, and twenty of another."""
@@ -63,7 +58,7 @@ def logged(tmp_path: Path) -> Path:
 
 def test_rows_are_written_once_in_order_by_run_and_part(logged: Path) -> None:
     assert files_in(logged) == [*NAMES, "run=b/part-000000-0-20.parquet"]
-    assert_same(read(logged), Transitions.concatenate(_tens(5)))
+    assert_same_rows(read(logged), Transitions.concatenate(_tens(5)))
 
 
 def test_the_schema_is_that_of_the_wire(logged: Path) -> None:
@@ -199,8 +194,8 @@ def test_rows_after_a_checkpoint_are_taken_back(logged: Path, step: int, left: l
     log.close()
     rows = read(logged)
     assert len(rows) == min(step, 50) + 7
-    assert_same(rows[: min(step, 50)], Transitions.concatenate(_tens(5))[: min(step, 50)])
-    assert_same(rows[min(step, 50) :], random_transitions(7, 1, first=step))
+    assert_same_rows(rows[: min(step, 50)], Transitions.concatenate(_tens(5))[: min(step, 50)])
+    assert_same_rows(rows[min(step, 50) :], random_transitions(7, 1, first=step))
     assert len(read(logged, "b")) == 20
 
 
@@ -335,7 +330,7 @@ def test_any_sequence_of_appends_checkpoints_and_restores_gives_back_the_rows(
         partition = log.partition
         if partition is not None and (folder / f"run={partition}").is_dir() and len(whole):
             written = read(folder, partition)
-            assert_same(written, whole)
+            assert_same_rows(written, whole)
         else:
             assert len(whole) == 0
         for file in folder.rglob("*"):

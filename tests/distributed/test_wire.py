@@ -11,17 +11,9 @@ from hypothesis import strategies as st
 from distributed.wire import from_arrow, to_arrow, transition_schema
 from mnm import Transitions
 from mnm.transitions import COLUMNS
-from tests.mnm.small_cases import random_transitions
+from tests.mnm.small_cases import assert_same_rows, random_transitions
 
 NUMERIC = [name for name in COLUMNS if name not in ("terminateds", "truncateds")]
-
-
-def assert_same(first: Transitions, second: Transitions) -> None:
-    for name in COLUMNS:
-        one, other = getattr(first, name), getattr(second, name)
-        assert one.dtype == other.dtype, name
-        assert one.shape == other.shape, name
-        np.testing.assert_array_equal(one, other, err_msg=name)
 
 
 @settings(deadline=None)
@@ -36,7 +28,7 @@ def test_round_trip(count: int, observation_dim: int, action_dim: int, seed: int
     transitions.terminateds = np.random.default_rng(seed).random(count) < 0.3
     batch = to_arrow(transitions)
     assert batch.num_rows == count
-    assert_same(from_arrow(batch), transitions)
+    assert_same_rows(from_arrow(batch), transitions)
 
 
 def test_schema_names_widths_and_types() -> None:
@@ -69,24 +61,24 @@ def test_large_episode_ids_and_values_that_are_not_finite_survive() -> None:
     transitions.rewards = np.array([np.nan, np.inf, -np.inf, 0.0], dtype=np.float32)
     batch = to_arrow(transitions)
     assert batch.column("rewards").null_count == 0
-    assert_same(from_arrow(batch), transitions)
+    assert_same_rows(from_arrow(batch), transitions)
 
 
 def test_a_slice_and_a_file_bring_the_same_rows() -> None:
     transitions = random_transitions(20)
     batch = to_arrow(transitions)
-    assert_same(from_arrow(batch.slice(5, 7)), transitions[5:12])
+    assert_same_rows(from_arrow(batch.slice(5, 7)), transitions[5:12])
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
     (read,) = pa.ipc.open_stream(sink.getvalue())
-    assert_same(from_arrow(read), transitions)
+    assert_same_rows(from_arrow(read), transitions)
 
 
 def test_strided_columns_are_written_by_value() -> None:
     whole = random_transitions(20)
     every_other = Transitions(*(getattr(whole, name)[::2] for name in COLUMNS))
-    assert_same(from_arrow(to_arrow(every_other)), every_other)
+    assert_same_rows(from_arrow(to_arrow(every_other)), every_other)
 
 
 @pytest.mark.parametrize("change", ["missing", "renamed", "other order"])

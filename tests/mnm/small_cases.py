@@ -99,9 +99,10 @@ def numbered(first: int, count: int) -> Transitions:
 
 
 def assert_same_rows(actual: Transitions, expected: Transitions) -> None:
-    """Fails where two batches differ in a bit."""
+    """Fails where two batches differ in a bit, a type or a shape."""
     for name in COLUMNS:
-        np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name), err_msg=name)
+        one, other = getattr(actual, name), getattr(expected, name)
+        np.testing.assert_array_equal(one, other, err_msg=name, strict=True)
 
 
 def parameters_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,17 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mnm import Agent, DataRefused, TaskSpaces
+from mnm import DataRefused, TaskSpaces
+from mnm.policy import numpy_weights
 from mnm.replay import HOLDOUT_PERIOD, Batch
 from mnm.settings import ALGORITHMS, INITIAL_CRITIC_VALUES
 from mnm.transitions import check_finite
 from mnm.updates import ASK_EVERY
 from tests.mnm.agent_variants import VARIANTS, every_variant, saved_and_loaded, train, variant_agent
 from tests.mnm.small_cases import (
-    SPACES,
     flat_tensors,
     parameters_of,
     random_transitions,
+    ready_agent,
     same_tensors,
     small_agent,
 )
@@ -388,9 +389,39 @@ def test_empty_batch_is_ignored() -> None:
     assert agent.learn() == {}
 
 
-def test_settings_of_all_four_build_one_class() -> None:
-    agents = [small_agent(algo) for algo in ALGORITHMS]
-    assert {type(agent) for agent in agents} == {Agent}
-    assert {type(agent.joint_update) for agent in agents} == {type(agents[0].joint_update)}
-    changed = replace(agents[0].settings, algo="mbpo")
-    assert Agent(SPACES, changed, seed=0).networks.dynamics is not None
+@pytest.mark.parametrize("algo", ["mnm", "mnm-approx"])
+def test_classifier_and_bound_are_judged_by_the_members_that_imagine(
+    algo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = ready_agent(algo)
+    dynamics, horizon = agent.networks.dynamics, agent.settings.bound_horizon
+    assert dynamics is not None
+    used: list[list[int] | None] = []
+    plain = dynamics.sample
+
+    def sample(*words: Any) -> tuple[Tensor, Tensor]:
+        used.append(None if words[3] is None else words[3].tolist())
+        return plain(*words)
+
+    monkeypatch.setattr(dynamics, "sample", sample)
+    agent.judge_classifier()
+    assert len(used) == 2  # at the real and at the pool's (s, a)
+    agent.bound_samples(np.zeros((1, 2)), [np.ones(horizon)], [False])
+    assert len(used) == 2 + horizon
+    assert all(members == (None if algo == "mnm" else dynamics.elites.tolist()) for members in used)
+
+
+def test_the_bound_is_of_the_policy_whose_weights_are_given_and_leaves_the_present_one() -> None:
+    agent = ready_agent("mnm")
+    policy = agent.networks.policy
+    other = numpy_weights(small_agent("mnm", seed=5).networks.policy)
+    before, state = parameters_of(policy), agent.generator.get_state()
+    bounds = []
+    for weights in (None, numpy_weights(policy), other):
+        agent.generator.set_state(state)
+        episode = np.ones(agent.settings.bound_horizon)
+        samples = agent.bound_samples(np.zeros((1, 2)), [episode], [False], weights)
+        bounds.append(samples.bounds)
+    np.testing.assert_array_equal(bounds[0], bounds[1])
+    assert not np.array_equal(bounds[0], bounds[2])
+    assert same_tensors(parameters_of(policy), before)

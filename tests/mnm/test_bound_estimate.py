@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +10,13 @@ import pytest
 import torch
 
 from mnm import DataRefused, Settings
-from mnm.bound_estimate import horizon_weights, imagined_bounds, log_mean_exp, real_log_returns
+from mnm.bound_estimate import (
+    bound_samples,
+    horizon_weights,
+    imagined_bounds,
+    log_mean_exp,
+    real_log_returns,
+)
 from mnm.classifier import TransitionClassifier
 from mnm.rewards import RewardTransform
 from tests.mnm import linear_gaussian
@@ -153,36 +160,69 @@ def test_a_short_episode_that_did_not_terminate_is_refused(settings: Settings) -
         real_log_returns([np.zeros(2)], [False], RewardTransform(settings), 10)
 
 
-def test_imagined_terminations_are_absorbing(settings: Settings) -> None:
-    class EndsAtOnce(ModelOfTheTask):
-        def ends(self, *_: object) -> torch.Tensor:
-            return torch.ones(4, dtype=torch.bool)
+class StandsStill(ModelOfTheTask):
+    def sample(self, observations: torch.Tensor, *_: object) -> tuple[torch.Tensor, torch.Tensor]:
+        return observations, torch.full((len(observations),), 0.5)
 
-    rewards = RewardTransform(settings)
+
+def test_imagined_terminations_are_absorbing(settings: Settings) -> None:
+    """The first step's reward and log-ratio count, and of the rest the terminal reward alone."""
+    logit, log_terminal, steps = 0.7, math.log(0.5), 4
+
+    class EndsAtOnce(StandsStill):
+        def ends(self, observations: torch.Tensor, *_: object) -> torch.Tensor:
+            return torch.ones(len(observations), dtype=torch.bool)
+
+    class AlwaysTheSame(TransitionClassifier):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(inputs),), logit)
+
+    rewards = RewardTransform(dataclasses.replace(settings, terminal_reward=0.5))
     rewards.smallest, rewards.largest = -100.0, 100.0
     samples, log_returns = imagined_bounds(
         linear_gaussian.state_independent_policy(0.0, 0.0),
         EndsAtOnce(),  # type: ignore[arg-type]
-        ExactLogit(1, 1, settings),
+        AlwaysTheSame(1, 1, settings),
         rewards,
         torch.full((4, 1), START),
-        1,
+        steps,
         torch.Generator().manual_seed(0),
     )
-    # One step: the log-ratio has weight zero, the reward weight one, log Z is zero.
-    np.testing.assert_allclose(samples.numpy(), BETA * REWARD_SLOPE * START, rtol=1e-5)
-    np.testing.assert_allclose(log_returns.numpy(), BETA * REWARD_SLOPE * START, rtol=1e-5)
+    log_rewards = np.array([BETA * 0.5, *[log_terminal] * (steps - 1)])
+    log_total, reward_weights, ratio_weights = horizon_weights(GAMMA, steps)
+    expected = log_total + reward_weights @ log_rewards + ratio_weights[0] * logit
+    np.testing.assert_allclose(samples.numpy(), expected, rtol=1e-5)
+    of_return = math.log((GAMMA ** np.arange(steps) * np.exp(log_rewards)).sum())
+    np.testing.assert_allclose(log_returns.numpy(), of_return, rtol=1e-5)
+
+
+def test_the_horizon_is_that_of_the_shortest_episode_a_time_limit_cut(settings: Settings) -> None:
+    """Terminated ones may be shorter; longer ones count up to there."""
+    rewards = RewardTransform(settings)
+    rewards.smallest, rewards.largest = -100.0, 100.0
+    episodes = [np.full(length, 0.5) for length in (7, 2, 5, 6)]
+    samples = bound_samples(
+        linear_gaussian.state_independent_policy(0.0, 0.0),
+        StandsStill(),  # type: ignore[arg-type]
+        ExactLogit(1, 1, settings),
+        rewards,
+        dataclasses.replace(settings, bound_horizon=20, bound_rollouts=3),
+        torch.full((4, 1), START),
+        episodes,
+        [True, True, False, False],
+        torch.Generator().manual_seed(0),
+    )
+    assert samples.horizon == 5
+    assert len(samples.bounds) == len(samples.imagined_log_returns) == 3
+    discounts = GAMMA ** np.arange(5)
+    for number, paid in enumerate((5, 2, 5, 5)):
+        values = np.exp(BETA * np.array([0.5] * paid + [0.0] * (5 - paid)))
+        expected = math.log((discounts * values).sum())
+        assert samples.real_log_returns[number] == pytest.approx(expected)
 
 
 def test_imagined_log_returns_are_those_of_the_model(settings: Settings) -> None:
     """A still task pays the same every step: sum gamma^t exp(beta r)."""
-
-    class StandsStill(ModelOfTheTask):
-        def sample(
-            self, observations: torch.Tensor, *_: object
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            return observations, torch.full((len(observations),), 0.5)
-
     rewards = RewardTransform(settings)
     rewards.smallest = -100.0
     steps = 3

@@ -133,6 +133,23 @@ def test_imagined_termination_of_an_endless_task_is_worth_the_smallest_reward() 
 
 
 @pytest.mark.parametrize(
+    ("changes", "paid"),
+    [  # the larger of the largest reward, 0.5 or -0.5, and of what a terminal state pays
+        ({"reward_transform": "exp", "reward_beta": 2.0}, (math.exp(1.0), 1.0)),
+        ({"reward_transform": "shift", "reward_shift": 1.0}, (1.5, 1.0)),
+        ({"reward_transform": "shift", "reward_shift": 1.0, "terminal_reward": 0.2}, (1.5, 0.5)),
+    ],
+)
+def test_the_largest_value_is_that_of_the_best_state_for_ever(
+    changes: dict[str, Any], paid: tuple[float, float]
+) -> None:
+    for largest, reward in zip((0.5, -0.5), paid, strict=True):
+        transform = transform_of(gamma=0.9, **changes)
+        check(transform, [-0.75, largest])
+        assert transform.largest_value == pytest.approx(math.log(reward / (1 - 0.9)))
+
+
+@pytest.mark.parametrize(
     "changes",
     [{"reward_transform": "shift", "reward_shift": 1.0}, {"reward_transform": "exp"}],
 )

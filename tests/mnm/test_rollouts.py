@@ -10,7 +10,7 @@ from torch import Tensor
 from mnm import rollouts
 from mnm.dynamics import DynamicsEnsemble
 from mnm.policy import TanhGaussianPolicy, load_numpy_weights, numpy_weights
-from mnm.rollouts import answer_rollout_request, branched_rollout
+from mnm.rollouts import RolloutRequest, answer_rollout_request, branched_rollout
 from mnm.terminations import TerminationFunction, never_terminates
 from mnm.transitions import Transitions
 from tests.mnm.small_cases import SPACES, random_transitions, small_agent, small_settings
@@ -117,15 +117,20 @@ def test_a_learned_termination_ends_as_large_a_share_as_its_probability() -> Non
         assert rows.terminateds.mean() == pytest.approx(probability, abs=0.03)
 
 
-@pytest.mark.parametrize(("elites_only", "used"), [(True, {2, 0}), (False, {0, 1, 2})])
-def test_members_that_imagine(elites_only: bool, used: set[int]) -> None:
-    policy, dynamics = networks()
+@pytest.mark.parametrize(
+    ("algo", "used"), [("mbpo", {2, 0}), ("mnm-approx", {2, 0}), ("mnm", {0, 1, 2})]
+)
+def test_members_that_imagine(algo: str, used: set[int]) -> None:
+    """The elites; all of `mnm`, whose joint updates train all."""
+    agent = small_agent(algo)
+    dynamics = agent.networks.dynamics
+    assert dynamics is not None
     dynamics.elites.copy_(torch.tensor([2, 0]))
     with torch.no_grad():  # the reward tells the member
         for parameter in dynamics.networks.parameters():
             parameter.zero_()
         dynamics.networks.biases[-1][:, 0, 2] = torch.arange(3.0)
-    rows = imagine(policy, dynamics, torch.randn(60, 2), 1, elites_only=elites_only)
+    rows = agent.imagine(RolloutRequest(np.zeros((60, 2), np.float32), 1, seed=0))
     assert set(rows.rewards.tolist()) == used
 
 

@@ -191,7 +191,8 @@ def test_joint_update_is_the_full_objective(
     )
     if agent.networks.stopping is not None:
         with torch.no_grad():  # so that it depends on (s, a)
-            agent.networks.stopping.network.weights[-1].normal_()
+            draws = torch.Generator().manual_seed(0)
+            agent.networks.stopping.network.weights[-1].normal_(generator=draws)
     before, draws = copy.deepcopy(agent.networks), same_draws(agent)
     agent.joint_update.run(1)
     after = agent.networks

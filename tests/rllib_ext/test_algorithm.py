@@ -14,26 +14,30 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from pyarrow import fs
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_RL_MODULE
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from distributed.flow import Pace
 from distributed.storage import Location
-from mnm import Transitions
-from mnm.settings import ALGORITHMS
+from mnm import DataRefused, Transitions
+from mnm.terminations import hopper
 from rllib_ext import MnM, episode_callbacks
+from rllib_ext.checkpoint_files import refuse_other_task
 from rllib_ext.learner import AGENT_STATE, LOG_STATE
 from rllib_ext.tune_run import restore
 from tests.line_tasks import HIGH, LOW
-from tests.mnm.small_cases import assert_same_rows, same_tensors
+from tests.mnm.small_cases import SMALL, assert_same_rows, same_tensors
 from tests.rllib_ext.small_checkpoints import AGENT, REPLAY
 from tests.rllib_ext.small_configs import evaluating, tiny_config
 from tests.rllib_ext.whole_algorithms import (
     ask_learner,
     built,
     check_result,
+    never_set_up,
     replay_of,
     save_trained,
     steps_trained,
@@ -48,32 +52,22 @@ POLICY = f"{COMPONENT_LEARNER_GROUP}/{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}/d
 # In this process
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
-def test_all_algorithms_train_without_actors_and_repeat_bit_for_bit(algo: Any) -> None:
-    def run() -> tuple[list[dict[str, Any]], dict[str, torch.Tensor], Transitions]:
-        config = evaluating(tiny_config(algo, seed=3, updates_to_data_ratio=0.5))
-        with built(config) as made:
-            results = [made.train() for _ in range(2)]
-            return results, weights_of(made), replay_of(made)
-
-    def returns(results: list[dict[str, Any]]) -> list[float]:
-        keys = ("episode_return_mean", "episode_return_max", "episode_len_mean")
-        return [
-            part["env_runners"][key]
-            for result in results
-            for part in (result, result["evaluation"])
-            for key in keys
-        ]
-
-    (results, weights, rows), (results_again, weights_again, rows_again) = run(), run()
-    check_result(results[-1], ratio=0.5)
-    assert returns(results) == returns(results_again)
-    assert same_tensors(weights, weights_again)
-    assert_same_rows(rows, rows_again)
-    assert (results[-1]["num_synthetic_transitions_lifetime"] > 0) == (algo != "sac")
-    statistics = results[-1]["learners"]["default_policy"]
-    assert ("model_holdout_rmse" in statistics) == (algo != "sac")
-    assert ("classifier_accuracy" in statistics) == (algo in ("mnm", "mnm-approx"))
+def test_pace_and_known_termination_are_those_of_the_config() -> None:
+    """The learner's and, where there is a pool, its workers'."""
+    config = tiny_config("mnm", termination="mnm.terminations:hopper", max_weight_lag=70)
+    config.env_runners(num_envs_per_env_runner=3, rollout_fragment_length=4, sample_timeout_s=17.0)
+    with built(config) as algo:
+        assert algo.coordinator.pace == Pace(
+            vector_steps=4,
+            steps_per_request=12,
+            num_random_steps=SMALL["num_random_steps"],
+            max_weight_lag=70,
+            request_timeout_s=17.0,
+        )
+        known = ask_learner(
+            algo, lambda learner: learner.core.agent.networks.dynamics.known_termination
+        )
+    assert known is hopper
 
 
 def test_another_seed_gives_another_run() -> None:
@@ -377,16 +371,27 @@ def test_a_component_can_be_restored_alone(other: MnM, saved: dict[str, Any]) ->
         ({"env": "tests.line_tasks:Twin-v0"}, "made with env='tests.line_tasks:Line-v0'"),
         ({"env": "tests.line_tasks:Plane-v0"}, "made with env='tests.line_tasks:Line-v0'"),
         ({"env_config": {"length": 20}}, "made with env_config={}"),
-        ({"hidden_sizes": (8, 8)}, "restore"),
-        ({"dynamics_hidden_sizes": (8, 8)}, "restore"),
+        ({"hidden_sizes": (8, 8)}, "made with hidden_sizes="),
+        ({"dynamics_hidden_sizes": (8, 8)}, "made with dynamics_hidden_sizes="),
+        ({"ensemble_size": 4}, "made with ensemble_size="),
+        ({"bound": "learned-stopping"}, "made with bound="),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(
     options: dict[str, Any], sentence: str, saved: dict[str, Any]
 ) -> None:
+    config = tiny_config(**options)
+    algo = never_set_up(config=config, _settings=config.settings())
+    with pytest.raises(DataRefused, match=f"{sentence}.* restore with") as caught:
+        refuse_other_task(fs.LocalFileSystem(), str(saved["path"]), algo._task())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_restore_asks_whether_the_checkpoint_is_of_something_else(saved: dict[str, Any]) -> None:
+    """As when Population Based Training mutates a size."""
     with (
-        built(tiny_config(**options)) as algo,
-        pytest.raises(ValueError, match=sentence),
+        built(tiny_config(hidden_sizes=(8, 8))) as algo,
+        pytest.raises(DataRefused, match=r"was made with hidden_sizes=.* restore with"),
     ):
         algo.restore_from_path(str(saved["path"]))
 

@@ -314,6 +314,12 @@ def test_what_collecting_ignores_the_evaluation_may_have(unit: str, explore: boo
     assert of_evaluation.explore is explore
 
 
+def test_an_evaluation_acts_by_the_policys_mode() -> None:
+    config = plain().evaluation(evaluation_interval=1)
+    assert config.get_evaluation_config_object().explore is False
+    assert config.explore is True
+
+
 def test_a_lag_of_one_round_is_enough() -> None:
     config = plain().env_runners(num_env_runners=3, rollout_fragment_length=10)
     config.training(max_weight_lag=30).validate()

@@ -9,16 +9,9 @@ from typing import Any
 
 import pytest
 
-from rllib_ext import MnM
 from rllib_ext.learner_group import close_learner
 from tests.rllib_ext.small_configs import tiny_config
-
-
-def algorithm(**attributes: Any) -> MnM:
-    """One that was never set up."""
-    algo = object.__new__(MnM)
-    vars(algo).update(attributes)
-    return algo
+from tests.rllib_ext.whole_algorithms import never_set_up
 
 
 class Runners:
@@ -44,7 +37,7 @@ class Runners:
 )
 def test_without_an_evaluation_runner_there_is_no_estimate(healthy: list[int], why: str) -> None:
     runners = Runners(remote=1, healthy=healthy, answers=[])
-    algo = algorithm(
+    algo = never_set_up(
         _settings=tiny_config("mnm").settings(),
         eval_env_runner_group=runners,
         coordinator=SimpleNamespace(

@@ -29,6 +29,12 @@ def built(config: MnMConfig) -> Iterator[MnM]:
         algo.stop()
 
 
+def never_set_up(**attributes: Any) -> MnM:
+    algo = object.__new__(MnM)
+    vars(algo).update(attributes)
+    return algo
+
+
 def ask_learner(algo: MnM, question: Callable[[MnMLearner], Any]) -> Any:
     (answer,) = algo.learner_group.foreach_learner(question)
     return answer.get()
