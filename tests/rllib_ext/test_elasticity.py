@@ -123,7 +123,11 @@ def algo(local_ray: None) -> Iterator[MnM]:
 
 
 def test_one_that_finds_no_place_is_not_waited_for(algo: MnM) -> None:
-    free = ray.available_resources()["CPU"]
+    free = ray.cluster_resources()["CPU"] - 3  # runner, learner and rollout worker
+    deadline = time.monotonic() + PATIENCE_S
+    while ray.available_resources()["CPU"] != free:  # Ray learns late of what came and went
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     rest = placement_group([{"CPU": free}])
     ray.get(rest.ready())
     try:
