@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,18 @@ def wait_for_steps(process: subprocess.Popen[str]) -> None:
     raise AssertionError(process.communicate()[1])
 
 
+def signal_all(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
 def end(process: subprocess.Popen[str], number: signal.Signals) -> str:
     """Sends a signal and returns what the process said on its way out; none of Ray's stays."""
     below = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     if number == signal.SIGKILL:  # Ray's agents outlive a driver that is killed so
-        for child in below:
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
+        signal_all(below, number)
     _, errors = process.communicate()
     _, left = psutil.wait_procs(below, timeout=30)
     assert not left
@@ -131,10 +136,9 @@ def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_last_whole_
     folder = tmp_path / "run"
     process = start(folder, tiny, "--steps", 2000)  # 20 checkpoints, the last 2 are kept
     wait_for_steps(process)
-    while len(whole_checkpoints(folder)) < 2 or not half_checkpoints(folder):
-        assert process.poll() is None
+    hold_in_the_middle_of_a_checkpoint(process, folder)
     end(process, signal.SIGKILL)
-    newest = max(task_of(path)["training_iteration"] for path in whole_checkpoints(folder))
+    newest = max(task_of(path)["training_iteration"] for path in checkpoints(folder, whole=True))
     assert mnm("train", "--resume", folder, "--steps", 2000).code == 0
     curve = pd.read_csv(folder / "progress.csv")
     resumed = curve[curve["iterations_since_restore"] == 1]["training_iteration"]
@@ -142,12 +146,24 @@ def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_last_whole_
     assert 2000 <= json.loads((folder / "summary.json").read_text())["env_steps"] < 2050
 
 
-def whole_checkpoints(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("checkpoint_*") if is_whole_checkpoint(path)]
+def hold_in_the_middle_of_a_checkpoint(process: subprocess.Popen[str], folder: Path) -> None:
+    """Stops the run and its Ray where the newest checkpoint is not whole and two others are."""
+    while True:
+        assert process.poll() is None
+        run = psutil.Process(process.pid)
+        family = [run, *run.children(recursive=True)]
+        signal_all(family, signal.SIGSTOP)
+        whole = checkpoints(folder, whole=True)
+        if len(whole) >= 2 and max(checkpoints(folder, whole=False), default=whole[0]) > max(whole):
+            return
+        signal_all(family, signal.SIGCONT)
+        time.sleep(0.002)
 
 
-def half_checkpoints(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("checkpoint_*") if not is_whole_checkpoint(path)]
+def checkpoints(folder: Path, whole: bool) -> list[Path]:
+    """Those of a run that are whole, or those that are not, oldest first."""
+    found = sorted(folder.glob("checkpoint_*"))
+    return [path for path in found if is_whole_checkpoint(path) == whole]
 
 
 def test_what_is_no_run_cannot_be_resumed(mnm: Mnm, tmp_path: Path) -> None:
