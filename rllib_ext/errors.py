@@ -1,7 +1,8 @@
-"""The one error that commands show as a single sentence, and what Ray wraps errors in."""
+"""The one error that commands show as a single sentence, warnings, and what Ray wraps errors in."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from ray.exceptions import ActorDiedError, RayTaskError
@@ -13,6 +14,11 @@ class UserError(Exception):
 
 class CheckpointFailed(RuntimeError):
     """The learner's state could not be saved or restored; another try may do."""
+
+
+def warn(sentence: str) -> None:
+    """Says on standard error what does not end the command."""
+    print(f"mnm: {sentence}", file=sys.stderr, flush=True)
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.util.placement_group import placement_group_table
 
 from distributed.storage import Location
+from rllib_ext.errors import warn
 from rllib_ext.placement import LEARNER, ROLES
 
 Resources = Mapping[str, float]
@@ -42,7 +42,7 @@ class RoomWatch(tune.Callback):
         """Says at once what no node has."""
         lack = lacking(self.request.bundles, self.kinds, alive_nodes())
         if lack:
-            _say(f"{lack} The run waits until the cluster grows.")
+            warn(f"{lack} The run waits until the cluster grows.")
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Says it again, or that others hold what is needed."""
@@ -51,7 +51,7 @@ class RoomWatch(tune.Callback):
         self._say_next = time.monotonic() + SAY_AGAIN_S
         lack = lacking(self.request.bundles, self.kinds, alive_nodes())
         free = describe(ray.available_resources()) or "nothing"
-        _say(
+        warn(
             f"The run still waits: {lack}"
             if lack
             else f"The run still waits: it asks for {describe_total(self.request.bundles)}, and "
@@ -79,7 +79,7 @@ def warn_if_not_shared(folder: Location, placement: str) -> None:
     learners = [node["NodeID"] for node in nodes if LEARNER in node["Resources"]]
     if placement == ROLES and learners == [ray.get_runtime_context().get_node_id()]:
         return  # they are all here
-    _say(
+    warn(
         f"{folder} must be on a disk that all {len(nodes)} nodes share; with none, give --output a "
         "URI like s3://bucket/run."
     )
@@ -183,7 +183,3 @@ def _counted(bundles: Any) -> Counter[frozenset[tuple[str, float]]]:
     return Counter(
         frozenset((kind, float(n)) for kind, n in bundle.items() if n) for bundle in bundles
     )
-
-
-def _say(sentence: str) -> None:
-    print(f"mnm: {sentence}", file=sys.stderr, flush=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from ray import tune
 
-from rllib_ext.errors import UserError
+from rllib_ext.errors import UserError, warn
 from rllib_ext.grafana_connection import URL_VARIABLE, Grafana, read_token
 from rllib_ext.run_folder import STEPS_COLUMN
 
@@ -37,7 +36,7 @@ def run_annotations(url: str | None, asked: bool, run: str, title: str) -> list[
     except UserError as error:
         if asked:
             raise
-        _warn(f"{URL_VARIABLE} is set and the run cannot be marked there: {error}")
+        warn(f"{URL_VARIABLE} is set and the run cannot be marked there: {error}")
         return []
 
 
@@ -107,12 +106,8 @@ class RunAnnotations(tune.Callback):
         except UserError as error:
             if not self._warned:
                 self._warned = True
-                _warn(f"the run goes on, without its marks in Grafana: {error}")
+                warn(f"the run goes on, without its marks in Grafana: {error}")
 
 
 def _steps(trial: Any) -> int:
     return int((trial.last_result or {}).get(STEPS_COLUMN, 0))
-
-
-def _warn(sentence: str) -> None:
-    print(f"mnm: {sentence}", file=sys.stderr, flush=True)

@@ -6,13 +6,11 @@ import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-import typer
-
 from distributed.offline_data import LOG_FOLDER, OfflineData
 from distributed.storage import Location, without_key
 from rllib_ext.config import MnMConfig
 from rllib_ext.environments import probe_spaces, task_spaces
-from rllib_ext.errors import UserError
+from rllib_ext.errors import UserError, warn
 from rllib_ext.placement import place
 from rllib_ext.ray_session import first_line
 from rllib_ext.setting_names import OWN_NAMES, SETTING_NAMES, unknown_setting
@@ -175,7 +173,7 @@ class RunPlan:
             spaces = probe_spaces(config)
             if self.offline_data and not resumes:
                 for warning in OfflineData(self.offline_data, task_spaces(*spaces)).warnings:
-                    typer.echo(f"mnm: {warning}", err=True)
+                    warn(warning)
         except ValueError as error:
             raise UserError(first_line(error)) from error
         return config.environment(observation_space=spaces[0], action_space=spaces[1])

@@ -19,7 +19,7 @@ from distributed.storage import Location
 from mnm import ALGORITHMS, Settings
 from rllib_ext.algorithm import MnM
 from rllib_ext.dry_run import NO_CLUSTER, placement_report, request_report
-from rllib_ext.errors import UserError
+from rllib_ext.errors import UserError, warn
 from rllib_ext.given_settings import parse_assignments, read_settings_file
 from rllib_ext.grafana_connection import URL_VARIABLE
 from rllib_ext.health import Health
@@ -223,6 +223,13 @@ def train(
         folder = located(output)
         refuse_used_folder(folder)
         run_config = plan.config(folder)
+    random_steps = run_config.settings().num_random_steps
+    if plan.steps <= random_steps and not plan.offline_updates:
+        warn(
+            f"all {plan.steps} real steps are random, as num_random_steps={random_steps}, and "
+            "nothing is learned: give more --steps, or fewer random ones by --set "
+            "num_random_steps=N."
+        )
     request = MnM.default_resource_request(run_config)
     kinds = kinds_of_actors(run_config, request)
     if dry_run:

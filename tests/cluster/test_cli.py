@@ -156,6 +156,27 @@ def test_gpus_that_this_machine_lacks_are_refused(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.usefixtures("local_ray")
+def test_a_run_that_would_only_act_at_random_says_so(mnm: Mnm, tmp_path: Path) -> None:
+    words = (
+        "train",
+        "--env",
+        LINE,
+        "--set",
+        "num_random_steps=50",
+        "--dry-run",
+        "--num-env-runners",
+    )
+    for steps, told in (
+        (50, "mnm: all 50 real steps are random, as num_random_steps=50"),
+        (51, ""),
+    ):
+        done = mnm(*words, 1, "--steps", steps, "--output", tmp_path / "run")
+        assert done.code == 0
+        assert done.err.startswith(told)
+        assert bool(done.err) == bool(told)
+
+
 @pytest.mark.parametrize("placement", ["pack", "roles"])
 @pytest.mark.usefixtures("local_ray")
 def test_a_dry_run_without_a_cluster_does_not_say_that_it_fits(
