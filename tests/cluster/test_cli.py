@@ -158,20 +158,10 @@ def test_gpus_that_this_machine_lacks_are_refused(
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_run_that_would_only_act_at_random_says_so(mnm: Mnm, tmp_path: Path) -> None:
-    words = (
-        "train",
-        "--env",
-        LINE,
-        "--set",
-        "num_random_steps=50",
-        "--dry-run",
-        "--num-env-runners",
-    )
-    for steps, told in (
-        (50, "mnm: all 50 real steps are random, as num_random_steps=50"),
-        (51, ""),
-    ):
-        done = mnm(*words, 1, "--steps", steps, "--output", tmp_path / "run")
+    words = ("train", "--env", LINE, "--set", "num_random_steps=50", "--output", tmp_path / "run")
+    sentence = "mnm: all 50 real steps are random, as num_random_steps=50"
+    for steps, told in ((50, sentence), (51, "")):
+        done = mnm(*words, "--num-env-runners", 1, "--steps", steps, "--dry-run")
         assert done.code == 0
         assert done.err.startswith(told)
         assert bool(done.err) == bool(told)
