@@ -21,16 +21,14 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from distributed.flow import Pace
 from distributed.storage import Location
 from mnm import DataRefused, Transitions
-from mnm.terminations import hopper
 from rllib_ext import MnM, episode_callbacks
 from rllib_ext.checkpoint_files import refuse_other_task
 from rllib_ext.learner import AGENT_STATE, LOG_STATE
 from rllib_ext.tune_run import restore
 from tests.line_tasks import HIGH, LOW
-from tests.mnm.small_cases import SMALL, assert_same_rows, same_tensors
+from tests.mnm.small_cases import assert_same_rows, same_tensors
 from tests.rllib_ext.small_checkpoints import AGENT, REPLAY
 from tests.rllib_ext.small_configs import evaluating, tiny_config
 from tests.rllib_ext.whole_algorithms import (
@@ -50,24 +48,6 @@ POLICY = f"{COMPONENT_LEARNER_GROUP}/{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}/d
 
 
 # In this process
-
-
-def test_pace_and_known_termination_are_those_of_the_config() -> None:
-    """The learner's and, where there is a pool, its workers'."""
-    config = tiny_config("mnm", termination="mnm.terminations:hopper", max_weight_lag=70)
-    config.env_runners(num_envs_per_env_runner=3, rollout_fragment_length=4, sample_timeout_s=17.0)
-    with built(config) as algo:
-        assert algo.coordinator.pace == Pace(
-            vector_steps=4,
-            steps_per_request=12,
-            num_random_steps=SMALL["num_random_steps"],
-            max_weight_lag=70,
-            request_timeout_s=17.0,
-        )
-        known = ask_learner(
-            algo, lambda learner: learner.core.agent.networks.dynamics.known_termination
-        )
-    assert known is hopper
 
 
 def test_another_seed_gives_another_run() -> None:

@@ -30,6 +30,7 @@ def built(config: MnMConfig) -> Iterator[MnM]:
 
 
 def never_set_up(**attributes: Any) -> MnM:
+    """An algorithm without actors, learner or environment."""
     algo = object.__new__(MnM)
     vars(algo).update(attributes)
     return algo
