@@ -13,7 +13,7 @@ ALGO = mnm
 STEPS = 3000
 SEED = 0
 ENV_RUNNERS = 2
-ROLLOUT_WORKERS = 1
+ROLLOUT_WORKERS = $(if $(filter sac,$(ALGO)),0,1)
 STOP_RETURN = $(if $(filter InvertedPendulum-v5,$(ENV)),950)
 OUTPUT = runs/$(ENV)-$(ALGO)-seed$(SEED)-$(shell date +%Y%m%d-%H%M%S)
 ARGS =
@@ -92,7 +92,7 @@ images: install ## draw docs/images/terminal.svg anew from a run on ENV (a few m
 bench: install ## measure speed against peers; writes benchmarks/results/latest.json
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
 
-bench-quick: install ## the same with fewer repeats
+bench-quick: install ## the same with fewer repeats; writes quick.json
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --quick
 
 learn: install ## list the learning experiments; make learn-NAME runs or resumes one, with ARGS="--seeds 0,1"

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import Row
-from benchmarks.results import DOCUMENT, LATEST, machine, save, show, write_table
+from benchmarks.results import DOCUMENT, LATEST, QUICK, machine, save, show, write_table
 
 SUITES = (
     "learner",
@@ -38,8 +38,9 @@ def main() -> None:
     parser.add_argument("suite", nargs="*", help=f"of {', '.join(SUITES)}; default: all")
     parser.add_argument("--quick", action="store_true", help="less work and fewer repeats")
     parser.add_argument("--table", action="store_true", help=f"only write the table of {DOCUMENT}")
-    parser.add_argument("--output", type=Path, default=LATEST, help=f"default: {LATEST}")
+    parser.add_argument("--output", type=Path, help=f"default: {LATEST}; of --quick, {QUICK}")
     arguments = parser.parse_args()
+    output = arguments.output or (QUICK if arguments.quick else LATEST)
     unknown = sorted(set(arguments.suite) - set(SUITES))
     if unknown:
         parser.error(f"unknown suite {unknown[0]}: use some of {', '.join(SUITES)}")
@@ -54,12 +55,12 @@ def main() -> None:
         print(f"{suite} ...", flush=True)
         # Imported only now: a suite without Ray needs none.
         rows = importlib.import_module(f"benchmarks.{suite}").rows(arguments.quick)
-        save(arguments.output, here, suite, rows)
+        save(output, here, suite, rows)
         done += rows
         print(f"{suite}: {time.monotonic() - started:.0f} s", flush=True)
     show([row.to_dict() for row in done])
-    print(f"Written to {arguments.output}")
-    if arguments.output == LATEST and not arguments.quick:
+    print(f"Written to {output}")
+    if output == LATEST and not arguments.quick:
         write_table(DOCUMENT, json.loads(LATEST.read_text()))
 
 

@@ -20,7 +20,7 @@ class Window:
         seconds: wall time.
         env_steps: real steps that the learner took in.
         updates: joint updates made.
-        idle_seconds: in which the driver had given the learner nothing to do.
+        idle_seconds: between the end of one of the learner's turns and the start of the next.
         parts: seconds the learner spent on ingesting, fitting, imagining, updating, publishing.
     """
 
@@ -39,13 +39,9 @@ class TimedMnM(MnM):
         self.learner_seconds: Counter[str] = Counter()
         super().setup(config)
 
-    def training_step(self) -> None:
-        """As MnM's."""
-        before = self.coordinator.latest
-        super().training_step()
-        report = self.coordinator.latest
-        if report is not None and report is not before:
-            self.learner_seconds.update(report.seconds)
+    def _log_report(self, report: TurnReport) -> None:
+        self.learner_seconds.update(report.seconds)
+        super()._log_report(report)
 
 
 @dataclass(frozen=True)
@@ -134,7 +130,7 @@ class Live:
         parts = Counter(algorithm.learner_seconds)
         while not done():
             algorithm.train()
-        coordinator.finish_learning()
+        algorithm._rest_learner()
         self._rests_since = time.perf_counter()
         return Window(
             seconds=self._rests_since - start,

@@ -19,6 +19,7 @@ from benchmarks.learning.tables import version
 from benchmarks.measure import Row
 
 LATEST = Path(__file__).parent / "results" / "latest.json"
+QUICK = LATEST.with_name("quick.json")  # not kept: of a quick run
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 TABLE_START = "<!-- table of benchmarks/results/latest.json: python -m benchmarks --table -->"
 TABLE_END = "<!-- end of the table -->"

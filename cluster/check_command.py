@@ -11,7 +11,7 @@ import yaml
 
 from cluster.kubernetes_checks import kubernetes_notes, kubernetes_problems
 from cluster.launcher_checks import launcher_notes, launcher_problems
-from cluster.pinned_versions import DEFAULT_CONSTRAINTS, PinnedVersions
+from cluster.pinned_versions import PinnedVersions
 from rllib_ext.errors import UserError
 
 EXIT_PROBLEMS = 1
@@ -28,11 +28,11 @@ def cluster() -> None:
 def check(
     file: Annotated[Path, typer.Argument(help="YAML for ray up, or of a RayJob for Kubernetes.")],
     constraints: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             help="The versions that it must match.", show_default="those of this installation"
         ),
-    ] = DEFAULT_CONSTRAINTS,
+    ] = None,
 ) -> None:
     """Check a cluster file without any cluster: one line for each thing that is wrong.
 

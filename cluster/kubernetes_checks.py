@@ -71,7 +71,7 @@ def _job_problems(document: dict[str, Any], pins: PinnedVersions) -> Iterator[st
         yield from schema_problems
         return
     if cluster.rayVersion != pins.ray:
-        yield f"rayVersion: {cluster.rayVersion} does not match ray=={pins.ray} of {pins.file.name}"
+        yield f"rayVersion: {cluster.rayVersion} does not match ray=={pins.ray} of {pins.source}"
     for name, group in groups:
         yield from _container_problems(name, group, pins)
     if cluster.authOptions is None or cluster.authOptions.mode != "token":
@@ -98,7 +98,7 @@ def _container_problems(name: str, group: Group, pins: PinnedVersions) -> Iterat
             yield f"{name}: container {container.name} has no limit of {' and '.join(missing)}"
         mismatch = pins.image_mismatch(container.image)
         if mismatch:
-            yield f"{name}: {mismatch} of {pins.file.name}"
+            yield f"{name}: {mismatch} of {pins.source}"
         for variable in container.env:
             if variable.get("name") == "RAY_AUTH_TOKEN" and "value" in variable:
                 yield f"{name}: the token itself stands in the file; leave it to authOptions"

@@ -276,7 +276,7 @@ def _version_problems(full: dict[str, Any], pins: PinnedVersions) -> Iterator[st
         commands = full[place]
         for command in commands:
             for mismatch in pins.mismatches(command):
-                yield f"{place}: {mismatch} of {pins.file.name}"
+                yield f"{place}: {mismatch} of {pins.source}"
         if not any(
             "pip install" in command
             and re.search(rf"(-c|--constraint)[ =]\S*{CONSTRAINTS_FILE}", command)
@@ -289,7 +289,7 @@ def _version_problems(full: dict[str, Any], pins: PinnedVersions) -> Iterator[st
     for name in ("image", "head_image", "worker_image"):
         other = pins.image_mismatch(docker.get(name) or "")
         if other:
-            yield f"docker.{name}: {other} of {pins.file.name}"
+            yield f"docker.{name}: {other} of {pins.source}"
 
 
 def _is_example(address: str) -> bool:

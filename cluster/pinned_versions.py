@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -21,15 +22,24 @@ class PinnedVersions:
     """What constraints.txt allows.
 
     Args:
-        file: the constraints.
+        file: the constraints; None: those of the clone that this is installed from or, where it is
+            from a package, the versions that are installed here.
 
     Raises:
         UserError: the file is not there or is no list of `name==version`.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path | None = None) -> None:
         self._allowed: dict[str, set[str]] = {}
+        if file is None and not DEFAULT_CONSTRAINTS.is_file():
+            self.source = "this installation"
+            for distribution in metadata.distributions():
+                self._allowed[canonicalize_name(distribution.name)] = {distribution.version}
+            return
+        self._read(file or DEFAULT_CONSTRAINTS)
+
+    def _read(self, file: Path) -> None:
+        self.source = file.name
         try:
             lines = file.read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -57,7 +67,7 @@ class PinnedVersions:
         try:
             (version,) = self._allowed["ray"]
         except (KeyError, ValueError) as error:
-            raise UserError(f"{self.file} does not pin ray to one version.") from error
+            raise UserError(f"{self.source} does not pin ray to one version.") from error
         return version
 
     def mismatches(self, command: str) -> Iterator[str]:

@@ -32,6 +32,7 @@ from distributed.rollout_pool import Imagined, RolloutPool
 COLLECT = "collect-"  # with the request's number: the tag of its answer
 REQUESTS_PER_COLLECTOR = 2  # open at once, so that none waits for the driver between two
 LONGEST_WAIT_S = 10.0  # of one turn without a report of the learner
+ASK_EVERY_S = 1.0  # whether the run is to stop, while a turn waits
 
 
 class Coordinator:
@@ -50,6 +51,7 @@ class Coordinator:
         pace: see `Pace`.
         on_batches: is given the metrics of the batches that the learner had in a turn.
         elastic: the collectors beside those reserved; None: there are never any.
+        should_stop: asked while a turn waits; on True the turn ends without a report.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Coordinator:
         pace: Pace,
         on_batches: Callable[[list[Any]], None],
         elastic: ElasticActors | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.collectors = collectors
         self.local_collector = local_collector
@@ -70,6 +73,7 @@ class Coordinator:
         self.pace = pace
         self.on_batches = on_batches
         self.elastic = elastic
+        self.should_stop = should_stop
         self.counts = FlowCounts()
         self.latest: TurnReport | None = None
         self._open = OpenRequests()
@@ -90,23 +94,37 @@ class Coordinator:
         self.counts = FlowCounts(**counts)
 
     def start(self) -> TurnReport:
-        """Has the learner publish its present weights, new or restored.
+        """Begins with the learner's present weights, new or restored.
 
-        Batches that still wait are dropped: they belong to what was there before a restore.
+        Batches that still wait, and what the pool imagines, are dropped: they belong to what was
+        there before a restore. Collectors' steps in between are real ones, and are taken.
 
         Raises:
             RuntimeError: the learner's process is gone.
         """
         self._collected, self._imagined = [], []
+        self._open.forget_weights()  # their age counts from steps that are no longer these
+        if self.pool is not None:
+            self.pool.drop_all()
+        return self.publish()
+
+    def publish(self) -> TurnReport:
+        """Has the learner, which is at rest, publish its present weights.
+
+        Raises:
+            RuntimeError: the learner's process is gone.
+        """
         report = self._learning.publish()
         self.latest = report
+        self._distribute(report)
         counts = self.counts
         counts.steps_returned = report.env_steps
         counts.steps_requested = report.env_steps + counts.steps_lost + self._steps_open()
         return report
 
     def turn(self) -> TurnReport | None:
-        """Runs the flow until the learner has reported once; None if it has not in a while.
+        """Runs the flow until the learner has reported once; None if it has not in a while, or the
+        run is to stop.
 
         A learner of its own is at its next turn when this returns.
 
@@ -121,7 +139,8 @@ class Coordinator:
             self._request_steps()
             report = self._learn()
             if report is None:
-                self._take_collected(self._wait_and_note(deadline))
+                until = min(deadline, time.perf_counter() + ASK_EVERY_S)
+                self._take_collected(self._wait_and_note(until))
                 # Those whose answers were there are not at work any more, however late it is.
                 self._watch.restart_hanging(self._open.collectors, self.pace.request_timeout_s)
                 self._take_imagined()
@@ -132,7 +151,14 @@ class Coordinator:
                     self._request_steps()
                     self._learn()
                 return report
+            if self.should_stop():
+                return None
         return None
+
+    @property
+    def imagines(self) -> bool:
+        """Whether rollouts were asked for that the learner does not have yet."""
+        return bool(self._imagined) or (self.pool is not None and bool(self.pool.published_at))
 
     def finish_learning(self) -> TurnReport | None:
         """Waits for the turn that the learner is at, so that it can be saved at rest.

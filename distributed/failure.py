@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any
 
 import ray
+from ray import cloudpickle
 from ray.exceptions import ActorDiedError, RayError
 
 logger = logging.getLogger(__name__)
@@ -63,9 +64,21 @@ def errors_answered(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(*args, **kwargs)
         except Exception as error:
-            return Failed(error)
+            return Failed(_portable(error))
 
     return answer
+
+
+def _portable(error: Exception) -> Exception:
+    """The error; where it cannot be taken to another process, one that says the same.
+
+    Ray's manager would take one that fails to arrive for the actor's death.
+    """
+    try:
+        cloudpickle.loads(cloudpickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def raise_if_none_returns(group: str, actors: Collection[Any]) -> None:

@@ -35,7 +35,6 @@ class TurnReport:
         offline_updates: joint updates made beside the ratio in all.
         lost_real: positions in this turn's list of real batches that could not be fetched, their
             maker having died.
-        lost_synthetic: imagined batches that could not be fetched.
         policy: reference to the policy's weights.
         model: reference to the dynamics' weights; None where nobody has to imagine.
         rollout_requests: references to `RolloutRequest`s for the pool.
@@ -51,7 +50,6 @@ class TurnReport:
     updates: int
     synthetic_transitions: int
     lost_real: list[int]
-    lost_synthetic: int
     policy: ray.ObjectRef
     model: ray.ObjectRef | None
     rollout_requests: list[ray.ObjectRef]
@@ -169,7 +167,8 @@ class LearnerCore:
         idle = self._idle_s + clock.start - self._ended_at
         agent = self.agent
         lost_real = self._ingest_real(real)
-        lost_synthetic = _ingest(synthetic, lambda batch: agent.ingest_synthetic(from_arrow(batch)))
+        # Of these, what died with its worker is not missed: there are new ones soon.
+        _ingest(synthetic, lambda batch: agent.ingest_synthetic(from_arrow(batch)))
         clock.lap("ingest")
         statistics = agent.fit_if_due()
         clock.lap("fit")
@@ -194,7 +193,6 @@ class LearnerCore:
             **{
                 **report,
                 "lost_real": lost_real,
-                "lost_synthetic": len(lost_synthetic),
                 "rollout_requests": requests,
                 "statistics": statistics,
                 "seconds": seconds,

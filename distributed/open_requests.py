@@ -95,6 +95,13 @@ class OpenRequests:
             self._weights[request.published_at] -= 1
         return request
 
+    def forget_weights(self) -> None:
+        """Treats all that are open as if they acted at random: nobody asks how old they become."""
+        for request in self._requests.values():
+            request.published_at = None
+        self._weights.clear()
+        self._published.clear()
+
     def pop_all_of(self, collector: int) -> list[OpenRequest]:
         """Takes out all of a collector."""
         return [self.pop(tag) for tag in list(self._tags.get(collector, ()))]

@@ -55,12 +55,14 @@ class SavedReplay:
         total: running number that the next row gets.
         size: rows held; the first part may begin with older ones.
         parts: in order.
+        origin: number of a row in slot 0.
     """
 
     capacity: int
     total: int
     size: int
     parts: list[Part]
+    origin: int = 0
 
     @property
     def first(self) -> int:
@@ -115,7 +117,9 @@ class ReplayFiles:
             filesystem.create_dir(f"{target}/{name}")
             parts = [self._written(part, buffer) for part in self._parts(name, buffer)]
             kept.update({part.file: part for part in parts})
-            saved[name] = SavedReplay(buffer.capacity, buffer.total, buffer.size, parts)
+            saved[name] = SavedReplay(
+                buffer.capacity, buffer.total, buffer.size, parts, buffer.origin
+            )
         for file in self._cached.keys() - kept.keys():
             (self._cache.path / file).unlink(missing_ok=True)
         self._cached = kept
@@ -130,7 +134,7 @@ class ReplayFiles:
         folder: str | Path,
         filesystem: fs.FileSystem | None = None,
     ) -> None:
-        """Replaces the rows of `buffers` by those saved, each row in the slot it had.
+        """Replaces the rows of `buffers` by those saved, each with the number and slot it had.
 
         A buffer of another capacity than the saved one takes the newest rows, from slot 0 on.
 
@@ -148,13 +152,12 @@ class ReplayFiles:
         for name, buffer in buffers.items():
             for part in saved[name].parts:
                 _check_part(filesystem, source, part, buffer)
-        self.close()  # running numbers will mean other rows
+        self.close()  # the cached parts are of other rows
         for name, buffer in buffers.items():
             replay = saved[name]
             first = max(replay.first, replay.total - buffer.capacity)
-            numbered_on = buffer.capacity == replay.capacity
-            rows = _rows(filesystem, source, replay.parts, first)
-            buffer.load(rows, first if numbered_on else 0)
+            origin = replay.origin if buffer.capacity == replay.capacity else None
+            buffer.load(_rows(filesystem, source, replay.parts, first), first, origin)
 
     def close(self) -> None:
         """Removes the temporary folder."""
@@ -265,7 +268,7 @@ def _read_manifest(filesystem: fs.FileSystem, folder: str) -> dict[str, SavedRep
 
 def _saved_replay(content: dict[str, Any]) -> SavedReplay:
     parts = [Part(**part) for part in content["parts"]]
-    return SavedReplay(content["capacity"], content["total"], content["size"], parts)
+    return SavedReplay(**{**content, "parts": parts})
 
 
 def _check_part(filesystem: fs.FileSystem, folder: str, part: Part, buffer: ReplayBuffer) -> None:

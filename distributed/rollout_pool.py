@@ -43,6 +43,7 @@ class _Job:
     request: ray.ObjectRef
     published_at: int
     sent_at: float = 0.0
+    is_dropped: bool = False
 
 
 def imagine(worker: RolloutWorker, **arguments: Any) -> Any:
@@ -115,7 +116,8 @@ class RolloutPool:
     @property
     def published_at(self) -> list[int]:
         """For every open request, the real steps at which its weights were published."""
-        return [job.published_at for job in (*self._waiting, *self._running.values())]
+        jobs = (*self._waiting, *self._running.values())
+        return [job.published_at for job in jobs if not job.is_dropped]
 
     def submit(
         self,
@@ -132,6 +134,12 @@ class RolloutPool:
         self.load.dropped += len(self._waiting)
         self._waiting = deque(_Job(weights, request, published_at) for request in requests)
         self.dispatch()
+
+    def drop_all(self) -> None:
+        """Drops all requests; the answers of those under way are ignored when they come."""
+        self._waiting.clear()
+        for job in self._running.values():
+            job.is_dropped = True
 
     def dispatch(self) -> None:
         """Gives waiting requests to the workers that are free and healthy."""
@@ -163,7 +171,7 @@ class RolloutPool:
         answers = []
         for result in self.manager.fetch_ready_async_reqs(tags="imagine"):
             job = self._running.pop(result.actor_id, None)
-            if job is None:
+            if job is None or job.is_dropped:
                 continue
             answer = result.get()
             if result.ok and not isinstance(answer, Failed):
@@ -221,7 +229,9 @@ class RolloutPool:
             return
         self.elastic.adapt(load, undelivered | self._running.keys())
         for index in self._running.keys() - set(self.manager.actor_ids()):
-            self._waiting.appendleft(self._running.pop(index))
+            job = self._running.pop(index)
+            if not job.is_dropped:
+                self._waiting.appendleft(job)
         self.dispatch()
 
     def stop(self) -> None:

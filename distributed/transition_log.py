@@ -86,6 +86,7 @@ class TransitionLog:
         self.partition: str | None = None
         self._next_index = 0
         self._next_step = 0
+        self._is_ahead = False  # there may be rows from `_next_step` on, which a restore takes back
         self._pending: list[pa.Buffer] = []
         self._pending_rows = 0
         self._pending_since = 0.0
@@ -106,6 +107,9 @@ class TransitionLog:
             self._finish_writing()
         if self.partition is None:
             self._claim_partition()
+        elif self._is_ahead:
+            self._take_back()
+        self._is_ahead = False
         if not self._pending:
             self._pending_since = time.monotonic()
         self._schema = batch.schema
@@ -140,13 +144,14 @@ class TransitionLog:
 
         Args:
             state: of the log of the checkpoint's run; None: it had not logged. In a partition of
-                this run's own the rows that came after the checkpoint are taken back; after any
-                other checkpoint a partition is begun. Older checkpoints have the partition alone:
-                it is this run's where it has its very name.
+                this run's own the rows that came after the checkpoint are taken back, once the next
+                row comes: a checkpoint that is only looked at costs nothing. After any other
+                checkpoint a partition is begun. Older checkpoints have the partition alone: it is
+                this run's where it has its very name.
             env_steps: of the checkpoint.
 
         Raises:
-            ValueError: a part cannot be written or removed.
+            ValueError: a part cannot be written.
         """
         self.flush()
         if isinstance(state, str):
@@ -154,20 +159,11 @@ class TransitionLog:
         self.partition = None
         if state is not None and state["run"] == self.run:
             self.partition = state["partition"]
-        self._next_index = 0
-        self.rewind(env_steps)
+        self._next_index, self._next_step, self._is_ahead = 0, env_steps, True
 
-    def rewind(self, env_steps: int) -> None:
-        """Takes back the rows from real step `env_steps` on; the next row is that step's.
-
-        Raises:
-            ValueError: a part cannot be written or removed.
-        """
-        self.flush()
-        self._next_step = env_steps
-        if self.partition is None:
-            return
-        self._next_index = 0
+    def _take_back(self) -> None:
+        """Removes the rows from real step `_next_step` on, and numbers parts after those left."""
+        env_steps = self._next_step
         try:
             self._path.filesystem.create_dir(self._path.path)
             for name in self._path.names():

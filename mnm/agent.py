@@ -164,15 +164,27 @@ class Agent:
         }
 
     def rollout_request(self) -> RolloutRequest | None:
-        """What to imagine now, if `rollout_interval` steps have passed and a model is fitted."""
-        if self.env_steps < self._next_rollout or not self.can_fit:
-            return None
-        self._next_rollout = self.env_steps + self.settings.rollout_interval
-        return self.draw_rollout_request()
+        """What to imagine now, if `rollout_interval` steps have passed and a model is fitted.
 
-    def draw_rollout_request(self) -> RolloutRequest:
-        """What to imagine for one `rollout_interval`, from start states of the replay."""
-        count = self.settings.rollouts_per_step * self.settings.rollout_interval
+        It is for all steps that passed, of which one turn may bring many, but for no more than the
+        pool keeps.
+        """
+        late = self.env_steps - self._next_rollout
+        if late < 0 or not self.can_fit:
+            return None
+        settings = self.settings
+        self._next_rollout = self.env_steps + settings.rollout_interval
+        return self.draw_rollout_request(
+            min(late + settings.rollout_interval, settings.synthetic_retention)
+        )
+
+    def imagine_again(self) -> None:
+        """Has the next `rollout_request` make up for one whose answer will not come."""
+        self._next_rollout = min(self._next_rollout, self.env_steps)
+
+    def draw_rollout_request(self, steps: int) -> RolloutRequest:
+        """What to imagine for so many real steps, from start states of the replay."""
+        count = self.settings.rollouts_per_step * steps
         starts = self.replay.sample(count, self.generator).observations
         seed = torch.randint(2**62, (), generator=self.generator, device=self.device)
         return RolloutRequest(
@@ -191,17 +203,12 @@ class Agent:
         assert self.synthetic is not None
         self.synthetic.append(transitions)
         self.synthetic_transitions += len(transitions)
-        self._limit_synthetic()
-
-    def _limit_synthetic(self) -> None:
-        """Has rows of the last `synthetic_retention` steps drawn alone: the pool holds as many of
-        the longest rollouts, so more of shorter ones (MBPO's has the present length's size)."""
-        if self.synthetic is not None:
-            length = self.settings.rollout_length(self.env_steps)
-            self.synthetic.newest = self._synthetic_rows(length)
+        # The pool holds as many of the longest rollouts, so more of shorter ones.
+        self.synthetic.newest = self._synthetic_rows(self.settings.rollout_length(self.env_steps))
 
     def _synthetic_rows(self, length: int) -> int:
-        """Rows of rollouts of a length that the retention covers."""
+        """Rows that the retention's steps bring of rollouts of a length, of which none ends early
+        (MBPO: Janner et al. 2019, whose pool has this size)."""
         return self.settings.rollouts_per_step * self.settings.synthetic_retention * length
 
     def update_if_due(self, should_stop: Callable[[], bool] | None = None) -> dict[str, float]:
@@ -311,6 +318,7 @@ class Agent:
                 "synthetic_transitions": self.synthetic_transitions,
                 "next_fit": self._next_fit,
                 "next_rollout": self._next_rollout,
+                "synthetic_newest": self.synthetic.newest if self.synthetic is not None else 0,
                 "fits": self.fitter.fits if self.fitter is not None else 0,
                 "critics_biased": self._critics_biased,
                 "smallest_reward": self.rewards.smallest,
@@ -322,7 +330,8 @@ class Agent:
         """Takes over what `state_dict` of an agent of the same task and algorithm returned.
 
         Raises:
-            ValueError: the state is of another task, algorithm or network size.
+            ValueError: the state is of another task, algorithm or network size, or of rewards that
+                this agent's transform refuses.
         """
         saved, own = state["task"], self._task()
         for name, value in own.items():
@@ -353,12 +362,15 @@ class Agent:
         allowed_now = self.settings.updates_due(self.env_steps)
         self._updates_before = counters["updates_allowed"] - allowed_now
         self.synthetic_transitions = counters["synthetic_transitions"]
-        self._limit_synthetic()
+        if self.synthetic is not None:
+            self.synthetic.newest = counters["synthetic_newest"]
         self._next_fit = counters["next_fit"]
         self._next_rollout = counters["next_rollout"]
         self._critics_biased = counters["critics_biased"]
         self.rewards.smallest = counters["smallest_reward"]
         self.rewards.largest = counters["largest_reward"]
+        if self.settings.reads_log_rewards:
+            self.rewards.check_remembered()
 
     def _updates_allowed(self) -> int:
         """Joint updates that the real steps so far allow, each at the ratio of its time."""

@@ -179,10 +179,12 @@ def real_log_returns(
         [episodes] in nats.
 
     Raises:
-        DataRefused: an episode is shorter than the horizon and did not terminate.
+        DataRefused: an episode is shorter than the horizon and did not terminate, or the transform
+            refuses a reward.
     """
     results = []
     for number, (values, terminated) in enumerate(zip(episodes, terminateds, strict=True)):
+        rewards.check(values, np.zeros(len(values), bool), 0, f"evaluation episode {number}, step")
         log_rewards = rewards.log(torch.as_tensor(values[:horizon], dtype=torch.float64))
         missing = horizon - len(log_rewards)
         if missing > 0 and not terminated:

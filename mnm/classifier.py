@@ -61,7 +61,7 @@ class TransitionClassifier(nn.Module):
 
     def loss(
         self, real: Tensor, imagined: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Binary cross-entropy of both halves, with the stabilisers that are switched on.
 
         Args:
@@ -70,8 +70,9 @@ class TransitionClassifier(nn.Module):
             generator: for the input noise.
 
         Returns:
-            The loss (a scalar, the mean over halves and networks), and the detached mean logits of
-            the real and the imagined half [N] each.
+            The loss (a scalar, the mean over halves and networks); detached, the cross-entropy in
+            it, which is all of it but the gradient penalty, and the mean logits of the real and the
+            imagined half [N] each.
         """
         inputs = torch.cat([real, imagined])
         if self.input_noise > 0:
@@ -83,13 +84,13 @@ class TransitionClassifier(nn.Module):
         count = len(real)
         targets = torch.full_like(logits, self.label_smoothing / 2)
         targets[:, :count] = 1 - self.label_smoothing / 2
-        loss = functional.binary_cross_entropy_with_logits(logits, targets)
+        loss = cross_entropy = functional.binary_cross_entropy_with_logits(logits, targets)
         if self.gradient_penalty > 0:
             mean_logits = logits[:, :count].mean(0)
             (slope,) = torch.autograd.grad(mean_logits.sum(), inputs, create_graph=True)
             loss = loss + self.gradient_penalty * slope[:count].square().sum(-1).mean()
         means = logits.detach().mean(0)
-        return loss, means[:count], means[count:]
+        return loss, cross_entropy.detach(), means[:count], means[count:]
 
 
 @torch.no_grad()

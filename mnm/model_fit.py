@@ -23,8 +23,9 @@ class FitReport:
 
     Attributes:
         steps: gradient steps made.
-        holdout_nll: of s' - s on held-out transitions, nats per dimension, mean over the elites.
-        holdout_rmse: of s' - s there, root mean square in units of each dimension's scale.
+        holdout_nll: of s' - s on held-out transitions, in units of each dimension's scale, nats per
+            dimension, mean over the members that imagine.
+        holdout_rmse: of s' - s there, root mean square in those units.
     """
 
     steps: int
@@ -94,7 +95,8 @@ class ModelFitter:
             for kept, parameter in zip(best, parameters, strict=True):
                 parameter.copy_(kept)
             dynamics.elites.copy_(best_loss.argsort()[: settings.num_elites])
-            prediction = dynamics.predict(holdout.observations, holdout.actions, dynamics.elites)
+            members = None if settings.algo == "mnm" else dynamics.elites
+            prediction = dynamics.predict(holdout.observations, holdout.actions, members)
             nll = prediction.change_nll(targets).mean()
             change_error = (prediction.mean - targets)[..., : dynamics.observation_dim]
             rmse = change_error.square().mean().sqrt()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mnm.agent import Agent
+from mnm.replay import HOLDOUT_PERIOD
+from mnm.transitions import DataRefused
 
 
 def train_offline(
@@ -22,7 +24,15 @@ def train_offline(
 
     Returns:
         The statistics of the last fit and of the updates since the last fit or rollout.
+
+    Raises:
+        DataRefused: there are too few transitions to hold one out.
     """
+    if updates and not agent.has_holdout:
+        raise DataRefused(
+            f"{len(agent.replay)} transitions are too few for updates before the first real step: "
+            f"give at least {HOLDOUT_PERIOD}, or set offline_updates to 0."
+        )
     settings = agent.settings
     ratio = settings.updates_to_data_ratio or 1.0
     fit_interval = max(1, round(ratio * settings.dynamics_fit_interval))
@@ -33,10 +43,12 @@ def train_offline(
         if should_stop is not None and should_stop():
             return statistics
         done = agent.offline_updates
-        if agent.has_holdout and done % fit_interval == 0:
+        if done % fit_interval == 0:
             statistics.update(agent.fit())
         if agent.can_fit and done % rollout_interval == 0:
-            agent.ingest_synthetic(agent.imagine(agent.draw_rollout_request()))
+            agent.ingest_synthetic(
+                agent.imagine(agent.draw_rollout_request(settings.rollout_interval))
+            )
         to_next = [interval - done % interval for interval in (fit_interval, rollout_interval)]
         count = min(end - done, *to_next)
         statistics.update(agent.joint_update.run(count))

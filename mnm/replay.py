@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from mnm.transitions import Transitions
 
-HOLDOUT_PERIOD = 10  # every tenth slot is held out from the model and the classifier
+HOLDOUT_PERIOD = 10  # of so many rows in a row, one is held out from the model and the classifier
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,14 @@ class Batch:
 class ReplayBuffer:
     """Ring buffer of `capacity` transitions, oldest overwritten first.
 
-    Rows are numbered as they arrive; row `n` lies in slot `n % capacity`.
+    Rows are numbered as they arrive. Which are held out follows from their number alone, so that a
+    row never changes sides, and is as good as random, so that no kind of row that comes in step,
+    such as the last of episodes of equal length, is held out for ever.
 
     Attributes:
         total: running number that the next row gets.
         size: rows held: those numbered `total - size` to `total - 1`.
+        origin: number of a row in slot 0; row `n` lies in slot `(n - origin) % capacity`.
         newest: rows, the last ones, that `sample` draws from; all of them unless set.
 
     Args:
@@ -59,6 +63,7 @@ class ReplayBuffer:
         self.device = torch.device(device)
         self.size = 0
         self.total = 0
+        self.origin = 0
         self._widths = [observation_dim, action_dim, 1, observation_dim, 1, 1]
         # Uninitialised memory: pages are only taken as rows arrive.
         self._rows = torch.empty(capacity, sum(self._widths), device=self.device)
@@ -86,7 +91,7 @@ class ReplayBuffer:
             dtype=np.float32,
         )
         origins = np.stack([transitions.episode_ids, transitions.steps], axis=1)
-        slot = (self.total + skipped) % self.capacity
+        slot = self._slot(self.total + skipped)
         first = min(count, self.capacity - slot)
         for target, source in ((self._rows, rows), (self._origins, origins)):
             tensor = torch.from_numpy(source)
@@ -100,24 +105,34 @@ class ReplayBuffer:
         if self.size <= self.newest:
             return self._gather(self._draw(self.size, (count,), generator))
         ages = self._draw(self.newest, (count,), generator)
-        return self._gather((self.total - 1 - ages) % self.capacity)
+        return self._gather(self._slot(self.total - 1 - ages))
 
     def sample_training(self, count: int, generator: torch.Generator) -> Batch:
         """`count` rows drawn from those that are not held out."""
         return self._gather(self.training_slots((count,), generator))
 
+    @property
+    def held_out(self) -> int:
+        """Rows that are held out."""
+        return _held_out_before(self.total) - _held_out_before(self.total - self.size)
+
     def holdout(self, most: int) -> Batch:
         """Up to `most` held-out rows, spread evenly over the buffer."""
-        held_out = self.size // HOLDOUT_PERIOD
+        held_out = self.held_out
         count = min(most, held_out)
         drawn = torch.arange(count, device=self.device) * held_out // max(count, 1)
-        return self._gather(drawn * HOLDOUT_PERIOD + HOLDOUT_PERIOD - 1)
+        blocks = drawn + _held_out_before(self.total - self.size)
+        return self._gather(self._slot(blocks * HOLDOUT_PERIOD + _held_out_place(blocks)))
 
     def training_slots(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Random slots of rows that are not held out, for `rows_at`."""
-        training = self.size - self.size // HOLDOUT_PERIOD
-        drawn = self._draw(training, shape, generator)
-        return drawn + torch.div(drawn, HOLDOUT_PERIOD - 1, rounding_mode="floor")
+        oldest = self.total - self.size
+        drawn = self._draw(self.size - self.held_out, shape, generator)
+        drawn = drawn + (oldest - _held_out_before(oldest))  # of all rows that ever were
+        blocks = torch.div(drawn, HOLDOUT_PERIOD - 1, rounding_mode="floor")
+        # `drawn + blocks` has place 0 to 8 in its block, of which one is left out.
+        place = drawn - blocks * (HOLDOUT_PERIOD - 1)
+        return self._slot(drawn + blocks + (place >= _held_out_place(blocks)))
 
     def rows_at(self, slots: Tensor) -> Batch:
         """The rows in given slots; `slots` [N] or [E, N], the columns then [E, N, ...]."""
@@ -133,7 +148,7 @@ class ReplayBuffer:
 
     def rows(self, start: int, stop: int) -> Transitions:
         """Copies of the rows numbered `start` to `stop` - 1, all of them held, as NumPy columns."""
-        slot = start % self.capacity
+        slot = self._slot(start)
         first = min(stop - start, self.capacity - slot)
         rows, origins = (
             torch.cat([part[slot : slot + first].cpu(), part[: stop - start - first].cpu()]).numpy()
@@ -154,25 +169,38 @@ class ReplayBuffer:
             origins[:, 1],
         )
 
-    def load(self, batches: Iterable[Transitions], first: int = 0) -> None:
+    def load(
+        self, batches: Iterable[Transitions], first: int = 0, origin: int | None = None
+    ) -> None:
         """Replaces all rows by those of `batches`, in their order; the first is numbered `first`.
 
+        Args:
+            batches: the rows.
+            first: number of the first of them.
+            origin: as that of the buffer which had them, for each to get the slot it had; None:
+                the first lies in slot 0.
+
         Raises:
-            ValueError: the rows neither begin at number 0 nor fill the ring, so that slots would
-                stay empty; nothing is kept then, nor when `batches` raises.
+            ValueError: the rows would leave slots empty before them; nothing is kept then, nor when
+                `batches` raises.
         """
         self.size, self.total = 0, first
+        self.origin = first if origin is None else origin
         try:
             for batch in batches:
                 self.append(batch)
-            if first and self.size < self.capacity:
+            if self._slot(first) and self.size < self.capacity:
                 raise ValueError(
-                    f"{self.size} rows from number {first} on leave holes in a ring of "
-                    f"{self.capacity}: number them from 0."
+                    f"{self.size} rows from slot {self._slot(first)} on leave holes in a ring of "
+                    f"{self.capacity}: load them without an origin."
                 )
         except BaseException:
-            self.size = self.total = 0
+            self.size = self.total = self.origin = 0
             raise
+
+    def _slot(self, number: Any) -> Any:
+        """Slot of the row, or of a tensor of rows, with this number."""
+        return (number - self.origin) % self.capacity
 
     def _draw(self, high: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return torch.randint(high, shape, generator=generator, device=self.device)
@@ -193,6 +221,23 @@ class ReplayBuffer:
             next_observations,
             terminateds.squeeze(-1),
         )
+
+
+def _held_out_place(block: Any) -> Any:
+    """Which row of a block of `HOLDOUT_PERIOD` is held out, 0 to 9; of an integer or a tensor.
+
+    Mixes the bits by shifts and multiplications, as the ends of hash functions do; each product has
+    59 bits at the most.
+    """
+    for _ in range(2):
+        block = ((block ^ (block >> 16)) * 0x45D9F3B) & 0xFFFFFFFF
+    return ((block ^ (block >> 16)) & 0xFFFF) % HOLDOUT_PERIOD
+
+
+def _held_out_before(number: int) -> int:
+    """How many of the rows numbered 0 to `number` - 1 are held out: one of each whole block."""
+    block, place = divmod(number, HOLDOUT_PERIOD)
+    return block + (place > _held_out_place(block))
 
 
 def allocate(

@@ -108,6 +108,18 @@ class RewardTransform:
         self.smallest = min(self.smallest, float(rewards.min()))
         self.largest = max(self.largest, float(rewards.max()))
 
+    def check_remembered(self) -> None:
+        """Refuses what was seen under another transform, if its logarithm does not exist here.
+
+        Raises:
+            ValueError: the smallest reward is not positive when it is shifted.
+        """
+        if self.kind == "shift" and self.smallest + self.shift <= 0:
+            raise ValueError(
+                f"The checkpoint's smallest reward {self.smallest:g} is not positive with "
+                f"reward_shift={self.shift:g}: set reward_shift above {0.0 - self.smallest:g}."
+            )
+
     def log(self, rewards: Tensor) -> Tensor:
         """log r' of rewards [N] that `check` has passed."""
         return self.beta * rewards if self.kind == "exp" else (rewards + self.shift).log()

@@ -116,7 +116,8 @@ def answer_rollout_request(
     settings: Settings,
     device: torch.device | str,
 ) -> Transitions:
-    """Branched rollouts for `request`: the same numbers wherever it is answered."""
+    """Branched rollouts for `request`: the same numbers wherever it is answered, on one kind of
+    device."""
     generator = torch.Generator(device).manual_seed(request.seed)
     return branched_rollout(
         policy,

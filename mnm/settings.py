@@ -68,7 +68,7 @@ class Settings:
     rollout_schedule: tuple[int, int, int, int] = (20_000, 150_000, 1, 1)  # from, to step; lengths
     rollouts_per_step: int = 400  # branched rollouts started per real step
     rollout_interval: int = 250  # steps between two batches of rollouts
-    synthetic_retention: int = 1000  # steps for which imagined transitions are drawn from
+    synthetic_retention: int = 1000  # steps' worth of imagined transitions that is drawn from
     real_ratio: float = 0.05  # share of real rows in the batches of critics and policy
 
     # Transition classifier
@@ -228,6 +228,12 @@ class Settings:
         require(self.gamma < 1.0, "gamma", "a discount below 1")
         require(self.num_elites <= self.ensemble_size, "num_elites", "at most ensemble_size")
         require(
+            self.rollout_interval <= self.synthetic_retention,
+            "rollout_interval",
+            f"at most synthetic_retention={self.synthetic_retention}, which must keep what one "
+            "batch of rollouts brings",
+        )
+        require(
             _are_numbers(self.dynamics_weight_decay)
             and min(self.dynamics_weight_decay, default=-1.0) >= 0
             and len(self.dynamics_weight_decay) == len(self.dynamics_hidden_sizes) + 1,
@@ -301,7 +307,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
 INTEGERS: dict[str, int] = {
     "batch_size": 1,
     "num_random_steps": 0,
-    "replay_capacity": 10,
+    "replay_capacity": 20,  # so that one is held out whatever the ring's oldest row is
     "ensemble_size": 1,
     "num_elites": 1,
     "dynamics_batch_size": 1,

@@ -118,17 +118,12 @@ class JointUpdate:
     def _update_mnm_approx(self) -> None:
         classifier, dynamics = self._classifier(), self._dynamics()
         real = self.replay.sample_training(self.settings.batch_size, self.generator)
-        with torch.no_grad():
-            imagined, _ = dynamics.sample(
-                real.observations, real.actions, self.generator, dynamics.elites
-            )
+        start = self._from_pool(len(real.rewards)) if self._judges_pool else real
         self._update_classifier(
             classifier.inputs(
                 dynamics.normaliser, real.observations, real.actions, real.next_observations
             ),
-            self._from_pool(len(imagined), dynamics.elites)
-            if self._judges_pool
-            else classifier.inputs(dynamics.normaliser, real.observations, real.actions, imagined),
+            self._imagined_inputs(start, dynamics.elites),
         )
         batch, number_real = self._mixed_batch()
         with torch.no_grad():
@@ -263,11 +258,13 @@ class JointUpdate:
     # Classifier and model
 
     def _update_classifier(self, real: Tensor, imagined: Tensor) -> None:
-        loss, real_logits, imagined_logits = self._classifier().loss(real, imagined, self.generator)
+        loss, cross_entropy, real_logits, imagined_logits = self._classifier().loss(
+            real, imagined, self.generator
+        )
         self._step("classifier", loss)
         correct = (real_logits > 0).float().mean() + (imagined_logits <= 0).float().mean()
         self._means.add(
-            classifier_loss=loss,
+            classifier_loss=cross_entropy,
             classifier_train_accuracy=correct / 2,
             classifier_train_logit_real=real_logits.mean(),
             classifier_train_logit_imagined=imagined_logits.mean(),
@@ -279,15 +276,17 @@ class JointUpdate:
         pairs, synthetic = self.settings.classifier_pairs, self.synthetic
         return pairs == "pool" and synthetic is not None and len(synthetic) > 0
 
-    @torch.no_grad()
-    def _from_pool(self, rows: int, members: Tensor | None = None) -> Tensor:
-        """The classifier's inputs [rows] at the pool's (s, a), s' from the current model."""
+    def _from_pool(self, rows: int) -> Batch:
         assert self.synthetic is not None
+        return self.synthetic.sample(rows, self.generator)
+
+    @torch.no_grad()
+    def _imagined_inputs(self, batch: Batch, members: Tensor | None = None) -> Tensor:
+        """The classifier's inputs [N] at a batch's (s, a), s' from the present model."""
         dynamics = self._dynamics()
-        pool = self.synthetic.sample(rows, self.generator)
-        imagined, _ = dynamics.sample(pool.observations, pool.actions, self.generator, members)
+        imagined, _ = dynamics.sample(batch.observations, batch.actions, self.generator, members)
         return self._classifier().inputs(
-            dynamics.normaliser, pool.observations, pool.actions, imagined
+            dynamics.normaliser, batch.observations, batch.actions, imagined
         )
 
     def _update_classifier_and_model(self) -> None:
@@ -314,7 +313,9 @@ class JointUpdate:
         imagined_inputs = classifier.inputs(normaliser, real.observations, real.actions, imagined)
         self._update_classifier(
             classifier.inputs(normaliser, real.observations, real.actions, real.next_observations),
-            self._from_pool(rows) if self._judges_pool else imagined_inputs.detach(),
+            self._imagined_inputs(self._from_pool(rows))
+            if self._judges_pool
+            else imagined_inputs.detach(),
         )
 
         ended = dynamics.termination(real.observations, real.actions, imagined)
@@ -351,7 +352,7 @@ class JointUpdate:
         weight = self.settings.classifier_reward_weight
         if weight == "auto":
             return self.networks.log_classifier_reward_weight.detach().exp()
-        return torch.tensor(float(weight), device=self.replay.device)
+        return torch.full((), float(weight), device=self.replay.device)
 
     # Shared pieces
 

@@ -19,6 +19,8 @@ from rllib_ext.room import alive_nodes, lacking
 
 logger = logging.getLogger(__name__)
 
+ENDING_PATIENCE_S = 5.0  # with a runner that is to end, and may be within a request
+
 
 def build_pool(config: MnMConfig, spaces: tuple[gym.Space, gym.Space]) -> RolloutPool | None:
     """The rollout workers, in their bundles of the trial's placement group; None without any."""
@@ -89,3 +91,14 @@ def warn_if_too_large(config: MnMConfig, request: PlacementGroupFactory) -> None
     lack = lacking(request.bundles[1:], kinds, alive_nodes())
     if lack is not None:
         logger.warning("%s Unless the cluster grows they wait for ever.", lack)
+
+
+def end_hanging(group: EnvRunnerGroup) -> None:
+    """Kills those of a group of runners that do not answer, as RLlib would wait for them for ever
+    when it stops the group."""
+    pings = {actor.ping.remote(): actor for actor in group._worker_manager.actors().values()}
+    if not pings:
+        return
+    _, silent = ray.wait(list(pings), num_returns=len(pings), timeout=ENDING_PATIENCE_S)
+    for ping in silent:
+        ray.kill(pings[ping])

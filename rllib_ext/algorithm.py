@@ -32,6 +32,7 @@ from distributed.storage import resolve
 from rllib_ext.actors import (
     build_pool,
     elastic_env_runners,
+    end_hanging,
     warn_if_too_large,
 )
 from rllib_ext.bound_summary import NO_ESTIMATE, bound_summary, play_cut_episodes
@@ -81,6 +82,7 @@ class MnM(Algorithm):
         self._reporting = Reporting(self._settings, run, config.resolved_max_weight_lag())
         self._stop_asked = StopAsked()
         self._is_time_to_probe = Seldom(PROBE_EVERY_S)
+        self._imagine_again = False
         super().setup(config)  # its callback on_algorithm_init may restore a checkpoint
         if config.output is not None:
             folder, rows = config.output, config.output_max_rows_per_file
@@ -88,7 +90,7 @@ class MnM(Algorithm):
                 self.learner_group, lambda learner: learner.log_transitions(folder, run, rows)
             )
         if self.coordinator.latest is None:
-            self._reporting.env_steps = self.coordinator.start().env_steps
+            self._start_flow()
         if self.eval_env_runner_group is not None:
             # RLlib's own would ask the learner, and wait until its turn is over.
             self.eval_env_runner_group.sync_weights = self._send_published_policy
@@ -116,6 +118,7 @@ class MnM(Algorithm):
             ),
             on_batches=lambda metrics: self.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS),
             elastic=elastic_env_runners(runners, config.max_num_env_runners),
+            should_stop=self._stop_asked,
         )
 
     def training_step(self) -> None:
@@ -229,7 +232,7 @@ class MnM(Algorithm):
         )
         self._reporting.statistics.update(statistics)
         self.coordinator.counts.note_non_finite(statistics)
-        report = self.coordinator.start()
+        report = self.coordinator.publish()
         self.coordinator.counts.learner_idle_s += report.idle_s
         self._log_report(report)
 
@@ -279,7 +282,10 @@ class MnM(Algorithm):
         return super().get_module(module_id)
 
     def get_state(self, components: Any = None, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state; a whole one has the flow's counts and the latest statistics too."""
+        """RLlib's state; a whole one has the flow's counts and the latest statistics too, and is
+        of a learner at rest."""
+        if components is None:
+            self._rest_learner()
         state = super().get_state(components, **kwargs)
         if components is None:
             here, runners = self._collects_here, self.coordinator.collectors.num_actors()
@@ -287,6 +293,7 @@ class MnM(Algorithm):
             state[FLOW_STATE] = {
                 "counts": asdict(self.coordinator.counts),
                 "statistics": dict(self._reporting.statistics),
+                "imagines": self.coordinator.imagines,
                 "collector_saved": here,
                 "open_episodes": self.env_runner.collector.open_episodes if here else remote,
             }
@@ -295,21 +302,30 @@ class MnM(Algorithm):
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes over what `get_state` returned; where the learner's state is in it, as it is not in
         a checkpoint's, the flow goes on from there."""
+        self._rest_learner()
         super().set_state(state)
         if FLOW_STATE in state:
             self._set_flow(state[FLOW_STATE])
         if COMPONENT_LEARNER_GROUP in state:
-            self._reporting.env_steps = self.coordinator.start().env_steps
+            self._start_flow()
 
     def _set_flow(self, flow: dict[str, Any]) -> None:
         """Takes over the flow's part of `get_state`."""
         self.coordinator.restore_counts(flow["counts"])
+        self._imagine_again = flow.get("imagines", False)
         self._reporting.statistics.update(flow["statistics"])
         if not (flow["collector_saved"] and self._collects_here):
             # Else the collector itself resumes them, or counts those that it cannot.
             dropped = SampleMetrics(self.metrics.stats_cls_lookup, window=1)
             dropped.add_failures(episodes_dropped=flow["open_episodes"])
             self.metrics.aggregate([dropped.take()], key=ENV_RUNNER_RESULTS)
+
+    def _start_flow(self) -> None:
+        """Has the flow begin, or go on, from where the learner now stands."""
+        if self._imagine_again:  # what the pool was at when the checkpoint was made
+            ask_learner(self.learner_group, lambda learner: learner.core.agent.imagine_again())
+            self._imagine_again = False
+        self._reporting.env_steps = self.coordinator.start().env_steps
 
     @property
     def _collects_here(self) -> bool:
@@ -324,9 +340,7 @@ class MnM(Algorithm):
         Raises:
             CheckpointFailed: the learner could not write it.
         """
-        report = self.coordinator.finish_learning()
-        if report is not None:
-            self._log_report(report)
+        self._rest_learner()
         if path is not None:
             filesystem, path = resolve(path, filesystem)
             remove_task_file(filesystem, path)
@@ -348,14 +362,14 @@ class MnM(Algorithm):
             CheckpointFailed: the learner could not read it.
             RuntimeError: the learner's process is gone; build the algorithm anew.
         """
-        self.coordinator.finish_learning()
+        self._rest_learner()
         if kwargs.get("component") is None:
             refuse_other_task(*resolve(path, kwargs.get("filesystem")), self._task())
         try:
             super().restore_from_path(path, *args, **kwargs)
             raise_kept_error(self.learner_group)
-        finally:  # whatever was restored, the flow goes on from where the learner now stands
-            self._reporting.env_steps = self.coordinator.start().env_steps
+        finally:  # whatever was restored
+            self._start_flow()
 
     def cleanup(self) -> None:
         """Ends all actors."""
@@ -368,6 +382,9 @@ class MnM(Algorithm):
         pool = getattr(self, "pool", None)
         if pool is not None:
             pool.stop()
+        for group in (getattr(self, "env_runner_group", None), self.eval_env_runner_group):
+            if group is not None:
+                end_hanging(group)
         super().cleanup()
 
     def __repr__(self) -> str:
@@ -383,6 +400,12 @@ class MnM(Algorithm):
             **self._settings.network_sizes(),
         }
         return plain(task)
+
+    def _rest_learner(self) -> None:
+        """Waits for the turn that the learner is at, between two calls of `train` as a rule."""
+        report = self.coordinator.finish_learning()
+        if report is not None:
+            self._log_report(report)
 
     def _log_report(self, report: TurnReport) -> None:
         self._reporting.log(report, self.coordinator, self.metrics)

@@ -204,7 +204,8 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
                 model rollouts grows linearly between two real steps.
             rollouts_per_step: Branched rollouts started per real step.
             rollout_interval: Real steps between two batches of rollouts.
-            synthetic_retention: Real steps for which imagined transitions are drawn.
+            synthetic_retention: Imagined transitions that are drawn from, in real steps: as many of
+                the newest as so many steps bring when no rollout ends early.
             real_ratio: Share of real rows in the batches of critics and policy.
             classifier_pairs: (s, a) of the classifier's imagined half: "matched", those of the real
                 half; "pool", the rollout pool's.
@@ -281,8 +282,10 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
         Tune's schedulers draw a first value of what they mutate only where there is none.
         """
         config, plain = super().to_dict(), AlgorithmConfig()
-        for name in (*SETTING_NAMES, *REPLACED_SETTINGS):
-            if name in config and config[name] == getattr(plain, name, None):
+        left = dict.fromkeys(SETTING_NAMES)
+        left |= {name: getattr(plain, name) for name in REPLACED_SETTINGS}
+        for name, value in left.items():
+            if name in config and config[name] == value:
                 del config[name]
         return config
 
@@ -353,6 +356,11 @@ class MnMConfig(OfflineDataConfig, ElasticConfig):
             )
         if not self.enable_rl_module_and_learner or not self.enable_env_runner_and_connector_v2:
             _refuse("MnM runs on RLlib's new API stack only: leave api_stack() alone.")
+        if self.num_env_runners and not self.create_local_env_runner:
+            _refuse(
+                "create_local_env_runner=False is not supported with remote runners: get_module() "
+                "and evaluate() use the one here, which steps no environment; leave it at True."
+            )
         refuse_ignored_settings(self)
         self.check_offline_data()
         self.check_elastic()

@@ -27,6 +27,11 @@ IGNORED_SETTINGS = {
     "_model_config": SIZES,
     "model": SIZES,
     "learner_config_dict": "set what MnM's learner reads by its name in training()",
+    "num_gpus": "give the learner one by learners(num_gpus_per_learner=1)",
+    "observation_filter": "set normalise_observations in training()",
+    "clip_rewards": "use a Gymnasium wrapper in the environment",
+    "policies_to_train": "it learns one policy",
+    "num_aggregator_actors_per_learner": "batches go from the runners to the learner",
 }
 # Of the runners that collect; for those of the evaluation RLlib sets the first two itself.
 IGNORED_IN_COLLECTING = {

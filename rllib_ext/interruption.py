@@ -62,10 +62,14 @@ class Interruption:
         threading.Thread(target=self._stop, daemon=True).start()
 
     def _stop(self) -> None:
-        ask_to_stop()
-        if not self._over.wait(LEAVE_AFTER_S):
-            self._give_up()
-            os._exit(self.exit_code)  # the main thread is stuck; Ray ends with its driver
+        try:
+            ask_to_stop()
+        finally:  # Ray's head, and with it the question, may be out of reach
+            if not self._over.wait(LEAVE_AFTER_S):
+                try:
+                    self._give_up()
+                finally:
+                    os._exit(self.exit_code)  # the main thread is stuck; Ray ends with its driver
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():

@@ -73,8 +73,7 @@ class MnMLearner(TorchLearner):
     def log_transitions(self, folder: str, run: str, rows_per_part: int) -> None:
         """See `LearnerCore.log_transitions`; goes on with the log of what was restored before."""
         self.core.log_transitions(folder, run, rows_per_part)
-        if self._restored_partition is not None:
-            self.core.resume_log(self._restored_partition)
+        self.core.resume_log(self._restored_partition)
 
     def bound_samples(
         self, episodes: list[CutEpisode], policy: list[ray.ObjectRef]

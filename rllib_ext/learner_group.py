@@ -53,7 +53,9 @@ def close_learner(group: LearnerGroup, output: str | KeyedUri | None) -> None:
     """
     try:
         results = list(
-            group.foreach_learner(lambda learner: learner.close(), timeout_seconds=CLOSE_TIMEOUT)
+            group.foreach_learner(  # one that has raised is alive, but not healthy to Ray's manager
+                lambda learner: learner.close(), healthy_only=False, timeout_seconds=CLOSE_TIMEOUT
+            )
         )
         for result in results:
             if not result.ok:

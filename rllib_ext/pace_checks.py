@@ -14,6 +14,8 @@ def check_pace(config: Any) -> None:
     Raises:
         ValueError: something is wrong; one sentence.
     """
+    if config.in_evaluation:  # RLlib has set the fragment and the runners for its own purposes
+        return
     fragment = config.rollout_fragment_length
     if not isinstance(fragment, int) or fragment < 1:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,8 @@ def report(
     Runs that differ in their seed alone make a group, whose curve is an interquartile mean with a
     95 % bootstrap interval. No pickle is read, and nothing in the runs' folders is changed.
     """
+    if threshold is not None and not math.isfinite(threshold):
+        raise UserError(f"--threshold {threshold} is not valid: use a number.")
     if episodes < 0:
         raise UserError(f"--episodes {episodes} is not valid: use 0 or more.")
     if output.is_dir():

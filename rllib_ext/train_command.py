@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import sys
 import time
 from contextlib import nullcontext, redirect_stdout
@@ -207,6 +208,10 @@ def train(
             raise UserError(f"--{option} {count} is not valid: use {least} or more, below 2**32.")
     if trace is not None and not trace.resolve().parent.is_dir():
         raise UserError(f"--trace {trace}: its folder does not exist; make it first.")
+    if trace is not None and trace.is_dir():
+        raise UserError(f"--trace {trace} is a folder: name a file.")
+    if stop_return is not None and not math.isfinite(stop_return):
+        raise UserError(f"--stop-return {stop_return} is not valid: use a number.")
     resume_from = None
     if resume is not None:
         folder = located(resume)
@@ -260,8 +265,7 @@ def train(
             summary = run(plan, run_config, folder, callbacks, resume_from)
         finally:
             display.stop()
-        if trace is not None:
-            write_trace(trace)
+        traced = trace is not None and write_trace(trace)
     if summary is None:
         print(stopped_message(folder), file=sys.stderr)
         raise typer.Exit(interruption.exit_code)
@@ -272,7 +276,7 @@ def train(
     console.print_json(figures_as_json(summary))
     pictures = ", ".join(file for file in (CURVE_FILE, BOUND_FILE) if (folder / file).is_file())
     console.print(f"Written to {folder}: {SUMMARY_FILE}, {pictures}, checkpoint/", soft_wrap=True)
-    if trace is not None:
+    if traced:
         console.print(f"Timeline written to {trace}", soft_wrap=True)
 
 
@@ -375,13 +379,21 @@ def stopped_message(folder: Location) -> str:
     )
 
 
-def write_trace(file: Path) -> None:
+def write_trace(file: Path) -> bool:
     """Writes Ray's timeline, of the newest 100,000 calls, with names that say what was done.
 
     RLlib's managers send every request through the one method `apply` of the actor.
+
+    Returns:
+        Whether it could be written; why not is said, as the run itself is made.
     """
     time.sleep(TRACE_DELAY_S)
     events = ray.timeline()
     for event in events:
         event["name"] = TRACE_NAMES.get(event["cat"], event["name"])
-    file.write_text(json.dumps(events))
+    try:
+        file.write_text(json.dumps(events))
+    except OSError as error:
+        warn(f"the timeline is not written to {file}: {error.strerror}.")
+        return False
+    return True

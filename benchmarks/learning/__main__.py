@@ -30,6 +30,8 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="say which runs there are")
     arguments = parser.parse_args()
     if arguments.page:
+        if arguments.tables.resolve() != TABLES or arguments.dry_run:
+            parser.error(f"--page writes {PAGE.name} from {TABLES}: leave other options out")
         write(arguments.tables)
         print(f"Written to {PAGE}")
         return

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.figure
 from matplotlib import color_sequences
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from benchmarks.learning.experiments import AS_TUNED, SOLVED, short_name
 from benchmarks.learning.summary import Group
@@ -63,8 +65,8 @@ def draw_theory(found: Sequence[Group], file: Path) -> None:
             axes.axhline(0.0, color="#444444", linewidth=0.8, linestyle=":")
             if column == "bound_gap":
                 low, high = axes.get_ylim()
-                axes.set_yscale("symlog")
-                axes.set_ylim(max(low, -FAR_OFF), min(2 * high, FAR_OFF))
+                _scale_gap(axes, max(low, -FAR_OFF), min(2 * high, FAR_OFF))
+            axes.set_ylabel("nats", fontsize="small")
             axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.set_title(f"{short_name(env)}: {title}", fontsize="small")
             axes.grid(alpha=0.3)
@@ -77,3 +79,15 @@ def draw_theory(found: Sequence[Group], file: Path) -> None:
         labels.values(), labels.keys(), loc="outside upper center", ncols=len(labels), frameon=False
     )
     figure.savefig(file, dpi=110)
+
+
+def _scale_gap(axes: Axes, low: float, high: float) -> None:
+    """Gaps from a tenth of a nat to thousands: linear around zero, by powers of ten beyond."""
+    largest = max(-low, high)
+    if largest >= 10:
+        axes.set_yscale("symlog")
+        powers = [10.0**power for power in range(1, int(math.log10(largest)) + 1)]
+        axes.set_yticks([*(-power for power in powers), 0.0, *powers])
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(low, high)

@@ -69,7 +69,6 @@ def _make_one(run: Run, folder: Path) -> dict[str, object] | None:
     title = f"{run.experiment}: {run.plan.title} ({run.variant})"
     resume_from, place = None, Location.of(folder)
     if newest_checkpoint(place) is not None:
-        RunPlan.load(place).resumed({"steps": run.plan.steps})
         resume_from = prepare_resume(place)
         print(f"{title}: goes on", flush=True)
     else:

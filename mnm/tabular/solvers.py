@@ -199,7 +199,8 @@ def alternate(
             else:
                 step_reward = reward - divergence
         objective, action_values = solve_linear_values(model, policy, step_reward, gamma)
-        greedy = greedy_policy(action_values)
+        scale = reward.max() if method == "q-learning" else 1.0  # ties are told by an absolute unit
+        greedy = greedy_policy(action_values / scale)
         yield Iterate(policy, model, objective, greedy)
         policy = damping * policy + (1 - damping) * greedy
         if method != "q-learning":

@@ -169,11 +169,12 @@ def optimal_policy(p: ArrayLike, reward: ArrayLike, gamma: float) -> FloatArray:
         ValueError: if an argument is malformed; the message names it and the offending index.
     """
     p = check_dynamics(p)
-    reward = check_reward(reward, p)
+    table = check_reward(reward, p)
     gamma = check_gamma(gamma)
-    policy = greedy_policy(reward)
+    table = table / table.max()  # the unit says nothing; ties are told by an absolute one
+    policy = greedy_policy(table)
     for _ in range(MAX_POLICY_ITERATIONS):
-        improved = greedy_policy(solve_linear_values(p, policy, reward, gamma)[1])
+        improved = greedy_policy(solve_linear_values(p, policy, table, gamma)[1])
         if np.array_equal(improved, policy):
             return policy
         policy = improved

@@ -37,6 +37,7 @@ from rllib_ext.examples.trials import (
     print_best,
     print_means,
     run_config,
+    run_script,
     trial_config,
 )
 
@@ -69,4 +70,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -38,6 +38,7 @@ from rllib_ext.examples.trials import (
     Storage,
     print_best,
     run_config,
+    run_script,
     trial_config,
 )
 
@@ -81,4 +82,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ from ray import tune
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from rllib_ext import MnMConfig
+from rllib_ext.errors import UserError
 from rllib_ext.given_settings import parse_assignments
 
 EVALUATION_RETURN = "evaluation/env_runners/episode_return_mean"
@@ -82,3 +85,12 @@ def print_means(results: tune.ResultGrid, searched: str) -> None:
             returns.setdefault(result.config[searched], []).append(last)
     for value, own in sorted(returns.items(), key=lambda item: -fmean(item[1])):
         print(f"{searched}={value}: mean return {fmean(own):.1f} of {len(own)} trials")
+
+
+def run_script(main: Callable[..., object]) -> None:
+    """Runs an example's command line; bad input ends in one sentence and exit code 2."""
+    try:
+        typer.run(main)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

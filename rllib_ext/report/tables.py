@@ -70,7 +70,7 @@ def group_table(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `env`, `group`, `algo`, `runs`, `steps` (fewest, most), `final_return_iqm`, `_low`,
         `_high`, `reached` (runs that came to their threshold), `steps_to_threshold_median` (inf
-        where fewer than half of them did).
+        unless more than half of them did).
     """
     rows = []
     for (env, label), own in runs.groupby(["env", "group"], sort=False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.live import Actors, Live, live_config
+from distributed.coordinator import Coordinator
 from tests.rllib_ext.small_configs import LINE, TINY
 
 
@@ -41,6 +42,26 @@ def test_a_window_counts_its_own_steps_updates_and_parts(live):
         assert 0 <= window.idle_seconds < window.seconds
     total = live.algorithm.learner_seconds["update"]
     assert first.parts["update"] + second.parts["update"] == pytest.approx(total)
+
+
+def test_a_window_has_the_learners_every_turn_where_it_is_an_actor(local_ray, monkeypatch):
+    """The turn that it is at when the last result comes is awaited, and is of the window."""
+    spent = []
+    finish = Coordinator._finish
+
+    def note(coordinator, report):
+        spent.append(sum(report.seconds.values()))
+        return finish(coordinator, report)
+
+    monkeypatch.setattr(Coordinator, "_finish", note)
+    actors = Actors(collectors=1, learner=True)
+    live = Live(live_config(LINE, actors, iteration=40, **{**TINY, "algo": "sac"}))
+    try:
+        windows = [live.train_steps(80) for _ in range(2)]
+    finally:
+        live.stop()
+    of_windows = sum(sum(window.parts.values()) for window in windows)
+    assert of_windows == pytest.approx(sum(spent))
 
 
 def test_a_window_of_no_time_trains_nothing(live):

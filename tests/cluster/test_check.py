@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 
+from cluster import pinned_versions
 from cluster.kubernetes_checks import kubernetes_problems
 from cluster.launcher_checks import launcher_problems, ray_start
-from cluster.pinned_versions import DEFAULT_CONSTRAINTS, PinnedVersions
+from cluster.pinned_versions import PinnedVersions
 from tests.cluster.commands import ROOT, Mnm, assert_one_sentence
 
 AWS, LOCAL, KUBERAY = "cluster.yaml", "local.yaml", "kuberay/rayjob.yaml"
@@ -328,9 +330,21 @@ def places(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_without_a_clone_the_installed_versions_are_those_to_match(
+    name: str, mnm: Mnm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pinned_versions, "DEFAULT_CONSTRAINTS", tmp_path / "constraints.txt")
+    pins = PinnedVersions()
+    assert pins.ray == ray.__version__
+    sentence = f"ray==2.9.0 does not match ray=={ray.__version__}"
+    assert list(pins.mismatches(f"pip install ray==2.9.0 yaml=={yaml.__version__}")) == [sentence]
+    assert mnm("cluster", "check", str(ROOT / "cluster" / name)).code == 0
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_whatever_is_missing_the_check_ends_in_lines(name: str) -> None:
     whole = yaml.safe_load((ROOT / "cluster" / name).read_text())
-    pins = PinnedVersions(DEFAULT_CONSTRAINTS)
+    pins = PinnedVersions()
     refused = 0
     for place in places(whole):
         config = copy.deepcopy(whole)

@@ -44,6 +44,15 @@ BAD_TRAINING: dict[str, tuple[tuple[Any, ...], str]] = {
     ),
     "negative GPUs": ((*LINE_RUN, "--num-gpus", -1), "--num-gpus -1.* is not valid"),
     "GPUs that are no number": ((*LINE_RUN, "--num-gpus", "nan"), "--num-gpus nan is not valid"),
+    "timeline that is a folder": ((*LINE_RUN, "--trace", "/"), "--trace / is a folder"),
+    "return that is no number": (
+        (*LINE_RUN, "--stop-return", "nan"),
+        "--stop-return nan is not valid",
+    ),
+    "endless resources": (
+        (*LINE_RUN, "--num-rollout-workers", 1, "--set", "num_cpus_per_rollout_worker=.inf"),
+        "num_cpus_per_rollout_worker=inf is not valid",
+    ),
     "negative seed": ((*LINE_RUN, "--seed", -1), "--seed -1 is not valid"),
     "seed beyond NumPy's": ((*LINE_RUN, "--seed", 2**40), "--seed 1099511627776 is not valid"),
     "no evaluation interval": (

@@ -287,7 +287,6 @@ class Flow:
             updates=self.ingested,
             synthetic_transitions=0,
             lost_real=lost,
-            lost_synthetic=0,
             policy=policy,
             model=f"model-{self.version}" if requests else None,
             rollout_requests=requests,

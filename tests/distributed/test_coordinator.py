@@ -169,6 +169,54 @@ def test_batches_that_wait_at_a_restore_never_reach_the_learner() -> None:
     assert counts.steps_requested == counts.steps_returned + counts.steps_lost + flow.steps_open
 
 
+def test_at_a_restore_the_pool_begins_anew() -> None:
+    def all_but_imagine(flow: Flow) -> None:
+        if flow.waits > 60:
+            raise ScriptOver
+        for kind, request in flow.open_events():
+            if kind != "imagine":
+                flow.happen(kind, request)
+
+    flow = Flow(2, 2, advance=all_but_imagine, max_weight_lag=10_000)
+    flow.run(turns=1000)
+    pool = flow.coordinator.pool
+    assert pool is not None
+    before = list(flow.workers.open)
+    assert len(before) == 2
+    assert flow.coordinator.imagines
+    flow._next_rollout = 10**9
+    flow.coordinator.start()
+    assert pool.published_at == []
+    assert not flow.coordinator.imagines
+    flow._next_rollout = 0
+    flow.coordinator.start()
+    version = flow.version
+    assert flow.coordinator.imagines, "what the publishing turn asked for"
+    counts = flow.coordinator.counts
+    counts.weight_lag_max = 0
+    for request in before:  # answered late
+        flow.happen("imagine", request)
+    late = {answer.value[0][0] for answer in flow.workers._answers}
+    asked = len(flow.workers.asked)
+    flow.waits, flow.advance = 0, everything_at_once
+    flow.run(turns=6)
+    imagined = {reference for turn in flow.synthetic_of_turns for reference in turn}
+    assert len(late) == 2
+    assert imagined
+    assert not imagined & late
+    first = {request.arguments["request"][0] for request in flow.workers.asked[asked : asked + 2]}
+    assert first == {f"request-{version}-{part}" for part in range(2)}
+    assert counts.weight_lag_max < 200, "ages of weights from before are none of this flow"
+
+
+def test_a_turn_that_waits_ends_when_the_run_is_to_stop() -> None:
+    """A collector may take a minute for a request; who stopped the run waits for its checkpoint."""
+    flow = Flow(2)
+    flow.coordinator.should_stop = lambda: flow.waits >= 3
+    assert flow.coordinator.turn() is None
+    assert flow.waits == 3
+
+
 def test_imagined_batches_travel_to_the_learner_once() -> None:
     flow = Flow(2, 2, advance=everything_at_once)
     flow.run(turns=12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import ray
 
 from distributed import failure
-from distributed.failure import Seldom, raise_if_none_returns
+from distributed.failure import Seldom, errors_answered, raise_if_none_returns
 
 
 def test_it_says_yes_at_once_and_then_after_each_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +22,31 @@ def test_it_says_yes_at_once_and_then_after_each_while(monkeypatch: pytest.Monke
     for now in (100.0, 100.1, 101.9, 102.0, 103.9, 110.0, 111.9, 112.0):  # noqa: B007
         answers.append(seldom())
     assert answers == [True, False, False, True, False, True, False, True]
+
+
+class SimulatorError(Exception):
+    """Cannot be unpickled, as its arguments are not those of its constructor."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "sentence"),
+    [
+        (ValueError("no such joint"), ValueError, "no such joint"),
+        (SimulatorError(3, "contact lost"), RuntimeError, "SimulatorError: contact lost"),
+        (OSError(2, "no", lambda: None), OSError, "[Errno 2] no"),
+    ],
+)
+def test_any_error_arrives_at_the_driver(raised: Exception, kind: type, sentence: str) -> None:
+    @errors_answered
+    def fail() -> None:
+        raise raised
+
+    answer = pickle.loads(ray.cloudpickle.dumps(fail()))
+    assert type(answer.error) in (kind, *kind.__subclasses__())
+    assert str(answer.error).startswith(sentence)
 
 
 @ray.remote(num_cpus=0)

@@ -15,7 +15,11 @@ REQUESTS = st.builds(
 )
 
 
-@given(events=st.lists(REQUESTS | st.integers(0, 100) | st.sampled_from(["all of 1", "all of 2"])))
+@given(
+    events=st.lists(
+        REQUESTS | st.integers(0, 100) | st.sampled_from(["all of 1", "all of 2", "forget"])
+    )
+)
 def test_every_sum_is_that_of_a_scan(events: list[OpenRequest | int | str]) -> None:
     book: dict[str, OpenRequest] = {}
     requests = OpenRequests()
@@ -24,6 +28,9 @@ def test_every_sum_is_that_of_a_scan(events: list[OpenRequest | int | str]) -> N
             event.reference = f"answer-{number}"
             requests.add(str(number), event)
             book[str(number)] = event
+        elif event == "forget":
+            requests.forget_weights()
+            assert all(request.published_at is None for request in book.values())
         elif isinstance(event, str):
             collector = int(event[-1])
             gone = [tag for tag in book if book[tag].collector == collector]

@@ -61,7 +61,6 @@ def report(**changes: Any) -> TurnReport:
         "updates": 10,
         "synthetic_transitions": 0,
         "lost_real": [],
-        "lost_synthetic": 0,
         "policy": None,
         "model": None,
         "rollout_requests": [],

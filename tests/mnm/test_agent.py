@@ -150,6 +150,17 @@ def test_fits_and_rollouts_come_at_their_intervals() -> None:
     assert rollouts == [20, 30, 40, 50, 60, 70]
 
 
+def test_a_turn_of_many_steps_brings_as_many_rollouts() -> None:
+    agent = small_agent("mbpo")
+    starts = []
+    for turn in (43, 8, 2, 19, 300):
+        agent.ingest(random_transitions(turn, first=agent.env_steps))
+        request = agent.rollout_request()
+        starts.append(0 if request is None else len(request.start_observations))
+    # 3 a step: for 10 and the 23 behind step 20, of which the pool keeps 30; for 10; 19; and 30.
+    assert starts == [90, 0, 30, 57, 90]
+
+
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_observations_are_scaled_by_the_replay_at_every_fit(algo: str) -> None:
     agent = small_agent(algo, normalise_observations=True)
@@ -165,18 +176,18 @@ def test_observations_are_scaled_by_the_replay_at_every_fit(algo: str) -> None:
 
 def test_rollouts_start_at_real_states_and_are_counted() -> None:
     agent = small_agent("mbpo")
-    agent.ingest(random_transitions(25))
+    agent.ingest(random_transitions(20))
     agent.learn()
     assert agent.synthetic is not None
     assert len(agent.synthetic) == agent.synthetic_transitions == 60
     rows = agent.synthetic.transitions()
-    real = {tuple(row) for row in random_transitions(25).observations.tolist()}
+    real = {tuple(row) for row in random_transitions(20).observations.tolist()}
     starts = {tuple(row) for row in rows.observations[rows.steps == 0].tolist()}
     assert starts <= real
     assert agent.synthetic.capacity == 3 * 30 * 2
 
 
-def test_no_imagined_row_is_older_than_the_retention_while_rollouts_grow() -> None:
+def test_no_more_is_drawn_from_than_the_retention_brings_while_rollouts_grow() -> None:
     """Rollouts of one step, then of five: the pool, made for these, keeps rows of 150 steps."""
     agent = small_agent("mbpo", rollout_schedule=(200, 201, 1, 5))
     train(agent, 0, 190)

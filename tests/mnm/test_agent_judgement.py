@@ -36,9 +36,8 @@ def test_classifier_is_judged_on_held_out_rows(monkeypatch: pytest.MonkeyPatch) 
     figures = agent.judge_classifier()
     assert [len(inputs) for inputs in seen] == [4, 4, 1024]
     assert agent.networks.dynamics is not None
-    held_out = agent.replay.all_rows().observations[9::10]
-    actions = agent.replay.all_rows().actions[9::10]
-    expected = agent.networks.dynamics.normaliser.inputs(held_out, actions)
+    held_out = agent.replay.holdout(1000)
+    expected = agent.networks.dynamics.normaliser.inputs(held_out.observations, held_out.actions)
     for half in seen[:2]:
         assert torch.equal(half[:, :3], expected)
     assert figures["classifier_accuracy"] == pytest.approx((3 / 4 + 1) / 2)

@@ -23,7 +23,7 @@ def take_replays(target: Agent, source: Agent) -> None:
     """Gives `target` the rows of `source`."""
     for own, other in ((target.replay, source.replay), (target.synthetic, source.synthetic)):
         if own is not None and other is not None:
-            own.load([other.transitions()], other.total - other.size)
+            own.load([other.transitions()], other.total - other.size, other.origin)
 
 
 @every_variant
@@ -43,6 +43,34 @@ def test_restored_agent_goes_on_bit_for_bit(variant: str, capacity: int) -> None
         assert getattr(restored, name) == getattr(agent, name)
     assert restored.env_steps == 80
     assert restored.updates == 60
+
+
+@pytest.mark.parametrize("steps", [44, 46, 48])
+def test_it_draws_from_as_much_of_the_pool_as_before_when_rollouts_have_grown_since(
+    steps: int,
+) -> None:
+    growing = {"rollout_schedule": (20, 60, 1, 9)}  # a step longer every 5; rollouts every 10
+    agent, restored = small_agent("mbpo", **growing), small_agent("mbpo", seed=9, **growing)
+    train(agent, 0, steps)
+    restored.load_state_dict(saved_and_loaded(agent.state_dict()))
+    take_replays(restored, agent)
+    for each in (agent, restored):
+        train(each, steps, steps + 1)
+    assert same_tensors(parameters_of(restored.networks), parameters_of(agent.networks))
+
+
+def test_rewards_that_another_shift_refuses_are_not_taken_over() -> None:
+    """As a trial of PBT that gets another one's checkpoint and a shift of its own."""
+    agent = small_agent("mnm", reward_transform="shift", reward_shift=1.0)
+    rows = random_transitions(20)
+    rows.rewards[:] = np.linspace(-0.5, 1.0, 20)
+    agent.ingest(rows)
+    state = agent.state_dict()
+    small_agent("mnm", reward_transform="shift", reward_shift=0.51).load_state_dict(state)
+    small_agent("mnm", reward_transform="exp").load_state_dict(state)
+    other = small_agent("mnm", reward_transform="shift", reward_shift=0.5)
+    with pytest.raises(ValueError, match=r"smallest reward -0\.5 .* set reward_shift above 0\.5"):
+        other.load_state_dict(state)
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)

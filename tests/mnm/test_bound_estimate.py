@@ -49,7 +49,7 @@ def trained_classifier(settings: Settings) -> TransitionClassifier:
             )
             for task in (REAL, MODEL)
         ]
-        loss, _, _ = classifier.loss(*halves, generator)
+        loss, *_ = classifier.loss(*halves, generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -158,6 +158,14 @@ def test_a_terminated_episode_earns_the_terminal_reward_for_the_rest(settings: S
 def test_a_short_episode_that_did_not_terminate_is_refused(settings: Settings) -> None:
     with pytest.raises(DataRefused, match="Episode 0 has 2 steps and did not terminate"):
         real_log_returns([np.zeros(2)], [False], RewardTransform(settings), 10)
+
+
+def test_a_reward_of_an_evaluation_that_has_no_logarithm_is_refused(settings: Settings) -> None:
+    shift = dataclasses.replace(settings, reward_transform="shift", reward_shift=1.0)
+    episodes = [np.ones(3), np.array([1.0, 2.0, -1.5])]
+    sentence = "reward -1.5 at evaluation episode 1, step 2 is not positive with reward_shift=1:"
+    with pytest.raises(DataRefused, match=sentence):
+        real_log_returns(episodes, [False, False], RewardTransform(shift), 3)
 
 
 class StandsStill(ModelOfTheTask):

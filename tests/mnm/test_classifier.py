@@ -67,7 +67,7 @@ def test_loss_is_the_smoothed_cross_entropy(smoothing: float, members: int) -> N
         classifier_label_smoothing=smoothing, classifier_ensemble_size=members
     )
     real, imagined = halves()
-    loss, real_logits, imagined_logits = classifier.loss(
+    loss, cross_entropy, real_logits, imagined_logits = classifier.loss(
         real, imagined, torch.Generator().manual_seed(0)
     )
     on_real = logits_by_hand(classifier, real).detach().double().numpy()
@@ -82,6 +82,8 @@ def test_loss_is_the_smoothed_cross_entropy(smoothing: float, members: int) -> N
     assert loss.item() == pytest.approx((real_part.mean() + imagined_part.mean()) / 2, abs=1e-6)
     np.testing.assert_allclose(real_logits.numpy(), on_real.mean(0), atol=1e-6)
     np.testing.assert_allclose(imagined_logits.numpy(), on_imagined.mean(0), atol=1e-6)
+    assert cross_entropy == loss
+    assert not cross_entropy.requires_grad
     assert not real_logits.requires_grad
 
 
@@ -107,7 +109,9 @@ def test_gradient_penalty_is_the_squared_slope_on_real_rows() -> None:
             slope[column] = ((high - low) / 2e-5).item()
         squared_slopes.append(float(slope.square().sum()))
     expected = weight * np.mean(squared_slopes)
-    difference = loss_of(penalised, real, imagined) - loss_of(plain, real, imagined)
+    loss, cross_entropy, *_ = penalised.loss(real, imagined, torch.Generator().manual_seed(0))
+    assert cross_entropy == loss_of(plain, real, imagined), "the figure is without the penalty"
+    difference = loss - cross_entropy
     assert difference.item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -177,7 +181,7 @@ def test_logit_becomes_the_log_density_ratio() -> None:
     for _ in range(1500):
         same = torch.randn(256, 2, generator=generator)  # (s, a), the same in both halves
         change = torch.randn(2, 256, 1, generator=generator)
-        loss, _, _ = classifier.loss(
+        loss, *_ = classifier.loss(
             torch.cat([same, change[0] + 0.5], dim=1),
             torch.cat([same, change[1] - 0.5], dim=1),
             generator,

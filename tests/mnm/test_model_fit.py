@@ -12,7 +12,7 @@ from torch.distributions import Normal
 
 from mnm.dynamics import DynamicsEnsemble
 from mnm.model_fit import SHORTEST_EPOCH, FitReport, ModelFitter
-from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer
+from mnm.replay import ReplayBuffer
 from tests.mnm.small_cases import parameters_of, random_transitions, same_tensors, small_settings
 
 
@@ -24,9 +24,9 @@ def replay_of(count: int, seed: int = 0) -> ReplayBuffer:
     return replay
 
 
-def fitter_of(known: bool = True, seed: int = 0, **changes: Any) -> ModelFitter:
+def fitter_of(known: bool = True, seed: int = 0, algo: str = "mbpo", **changes: Any) -> ModelFitter:
     torch.manual_seed(seed)
-    settings = small_settings("mbpo", **{"dynamics_max_fit_steps": 300, **changes})
+    settings = small_settings(algo, **{"dynamics_max_fit_steps": 300, **changes})
 
     def never(observations: Tensor, actions: Tensor, following: Tensor) -> Tensor:
         return torch.zeros(len(following), dtype=torch.bool)
@@ -46,12 +46,10 @@ def fit(fitter: ModelFitter, replay: ReplayBuffer, seed: int = 0) -> FitReport:
 
 
 def held_out(dynamics: DynamicsEnsemble, replay: ReplayBuffer) -> tuple[Tensor, Tensor, Tensor]:
-    """Means [E, N, obs + 1], log-variances and normalised targets on every tenth row."""
-    rows = torch.arange(len(replay))[HOLDOUT_PERIOD - 1 :: HOLDOUT_PERIOD]
-    batch = replay.all_rows()
-    observations, actions = batch.observations[rows], batch.actions[rows]
-    change = batch.next_observations[rows] - observations
-    raw = torch.cat([change, batch.rewards[rows].unsqueeze(-1)], dim=1)
+    """Means [E, N, obs + 1], log-variances and normalised targets on the rows held out."""
+    batch = replay.holdout(len(replay))
+    observations, actions = batch.observations, batch.actions
+    raw = torch.cat([batch.next_observations - observations, batch.rewards.unsqueeze(-1)], dim=1)
     targets = (raw - dynamics.normaliser.target_mean) / dynamics.normaliser.target_scale
     with torch.no_grad():
         prediction = dynamics.predict(observations, actions)
@@ -76,13 +74,15 @@ def test_fit_learns_linear_dynamics() -> None:
     assert (mean - targets).square().mean() < 0.3 * (untrained - targets).square().mean()
 
 
-def test_report_gives_the_figures_of_the_elites() -> None:
-    fitter, replay = fitter_of(), replay_of(300)
+@pytest.mark.parametrize("algo", ["mbpo", "mnm"])
+def test_report_gives_the_figures_of_the_members_that_imagine(algo: str) -> None:
+    fitter, replay = fitter_of(algo=algo), replay_of(300)
     report = fit(fitter, replay)
     mean, log_variance, targets = held_out(fitter.dynamics, replay)
-    elites = fitter.dynamics.elites
-    change, expected = targets[:, :2], mean[elites][..., :2]
-    distribution = Normal(expected, torch.exp(0.5 * log_variance[elites]))
+    members = fitter.dynamics.elites if algo == "mbpo" else torch.arange(len(mean))
+    assert len(fitter.dynamics.elites) < len(mean)
+    change, expected = targets[:, :2], mean[members][..., :2]
+    distribution = Normal(expected, torch.exp(0.5 * log_variance[members]))
     nll = -distribution.log_prob(change.expand_as(expected)).mean()
     assert report.holdout_nll == pytest.approx(float(nll), abs=1e-4)
     rmse = math.sqrt(float((expected - change).square().mean()))
@@ -161,7 +161,10 @@ def test_fit_trains_on_no_held_out_row(monkeypatch: pytest.MonkeyPatch) -> None:
     slots = torch.cat([slots.flatten() for slots in seen])
     assert len(seen) == 50
     assert seen[0].shape == (3, 16)
-    assert set(slots.tolist()) == {slot for slot in range(100) if slot % HOLDOUT_PERIOD != 9}
+    trained_on = set(replay.rows_at(slots).rewards.tolist())
+    held_out = set(replay.holdout(100).rewards.tolist())
+    assert (len(trained_on), len(held_out)) == (90, 10)
+    assert trained_on.isdisjoint(held_out)
 
 
 def test_members_are_trained_on_rows_of_their_own() -> None:

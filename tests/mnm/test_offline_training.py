@@ -59,10 +59,14 @@ def test_the_model_is_fitted_first() -> None:
     assert agent.fitter.fits == 1
 
 
-def test_with_too_few_rows_for_a_model_there_is_none() -> None:
-    agent = stocked("mbpo", rows=9)
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_rows_of_which_none_is_held_out_are_too_few(algo: str) -> None:
+    agent = stocked(algo, rows=9)
+    with pytest.raises(DataRefused, match=r"9 transitions are too few .* give at least 10"):
+        train_offline(agent, 2)
+    assert agent.offline_updates == 0
+    agent.ingest_offline(random_transitions(1, first=9))
     train_offline(agent, 2)
-    assert agent.synthetic_transitions == 0
     assert agent.offline_updates == 2
 
 

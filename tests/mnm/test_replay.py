@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mnm.replay import HOLDOUT_PERIOD, ReplayBuffer
 from mnm.transitions import Transitions
-from tests.mnm.small_cases import assert_same_rows, numbered, random_transitions
+from tests.mnm.small_cases import assert_same_rows, numbered
 
 
 def filled(capacity: int, count: int) -> ReplayBuffer:
@@ -54,21 +54,54 @@ def test_columns_come_back_as_they_went_in() -> None:
     np.testing.assert_array_equal(batch.terminateds.numpy(), rows.terminateds.astype(np.float32))
 
 
-@pytest.mark.parametrize("count", [10, 19, 20, 57, 64, 100])
+def held_out(buffer: ReplayBuffer) -> set[int]:
+    """Numbers of the rows that are held out, of a buffer of `numbered` rows."""
+    return set(buffer.holdout(buffer.size).rewards.int().tolist())
+
+
+@pytest.mark.parametrize("count", [10, 19, 20, 57, 64, 68, 100, 203])
 def test_training_and_holdout_rows_never_meet(count: int) -> None:
     buffer = filled(64, count)
     generator = torch.Generator().manual_seed(0)
-    training_slots = buffer.training_slots((4000,), generator)
-    held_out = {slot for slot in range(len(buffer)) if slot % HOLDOUT_PERIOD == 9}
-    assert set(training_slots.tolist()) == set(range(len(buffer))) - held_out
-
+    held = set(range(count - len(buffer), count))
+    training = set(buffer.sample_training(4000, generator).rewards.int().tolist())
+    assert training | held_out(buffer) == held
+    assert training.isdisjoint(held_out(buffer))
     by_slot = buffer.all_rows().rewards
-    training = set(buffer.sample_training(4000, generator).rewards.tolist())
-    listed = buffer.holdout(1000).rewards.tolist()
-    assert set(listed) == {float(by_slot[slot]) for slot in held_out}
-    assert len(listed) == len(held_out)
-    assert training.isdisjoint(listed)
-    assert len(training) + len(listed) == len(buffer)
+    assert training == set(by_slot[buffer.training_slots((4000,), generator)].int().tolist())
+    # Of every ten in a row, one.
+    whole = range(-(-min(held) // HOLDOUT_PERIOD), count // HOLDOUT_PERIOD)
+    assert len(whole) >= 1
+    for block in whole:
+        rows = range(block * HOLDOUT_PERIOD, (block + 1) * HOLDOUT_PERIOD)
+        assert len(held_out(buffer).intersection(rows)) == 1
+    assert buffer.held_out == len(held_out(buffer)) == len(buffer.holdout(1000).rewards)
+
+
+def test_a_row_never_changes_sides() -> None:
+    buffer, sides = filled(20, 0), {}
+    while buffer.total < 300:
+        buffer.append(numbered(buffer.total, 7))
+        if buffer.total in (84, 168, 252):  # restored with another capacity, as a ring or not
+            other = ReplayBuffer(33 if buffer.total == 84 else 24, 2, 1, "cpu")
+            kept = buffer.transitions()[-other.capacity :]
+            other.load([kept], buffer.total - len(kept))
+            buffer = other
+        for number in range(buffer.total - len(buffer), buffer.total):
+            assert sides.setdefault(number, number in held_out(buffer)) == (
+                number in held_out(buffer)
+            )
+    assert set(sides.values()) == {True, False}
+
+
+@pytest.mark.parametrize("period", [10, 20, 50, 200])
+def test_of_rows_that_come_in_step_every_kind_is_trained_on_and_held_out(period: int) -> None:
+    """As the last of episodes of one length, or those of one of ten environments."""
+    episodes = 400
+    kinds = torch.tensor([number % period for number in held_out(filled(10**6, episodes * period))])
+    shares = torch.bincount(kinds, minlength=period) / episodes
+    # Of 400 drawn with probability 0.1, fewer than 10 or more than 80 once in a hundred million.
+    assert 0.025 < shares.min() <= shares.max() < 0.2
 
 
 def test_holdout_returns_no_more_rows_than_asked_for() -> None:
@@ -165,7 +198,7 @@ def test_loaded_rows_lie_where_they_lay(
         buffer.append(numbered(buffer.total, count))
     rows = buffer.transitions()
     pieces = [rows[start : start + piece] for start in range(0, len(rows), piece)]
-    restored.load(iter(pieces), buffer.total - buffer.size)
+    restored.load(iter(pieces), buffer.total - buffer.size, buffer.origin)
     # Appending goes on after a restore as if nothing had happened.
     for count in [0, *after]:
         for each in (buffer, restored):
@@ -177,8 +210,8 @@ def test_loaded_rows_lie_where_they_lay(
 
 def test_rows_that_would_leave_holes_are_refused() -> None:
     buffer = filled(5, 5)
-    with pytest.raises(ValueError, match="4 rows from number 3 on leave holes in a ring of 5"):
-        buffer.load([numbered(3, 4)], 3)
+    with pytest.raises(ValueError, match="4 rows from slot 3 on leave holes in a ring of 5"):
+        buffer.load([numbered(3, 4)], 3, 0)
     assert (len(buffer), buffer.total) == (0, 0)
 
 
@@ -194,9 +227,6 @@ def test_a_load_that_breaks_off_leaves_an_empty_buffer() -> None:
 
 
 def test_holdout_is_spread_over_the_whole_buffer() -> None:
-    buffer = ReplayBuffer(1000, 2, 1, "cpu")
-    rows = random_transitions(1000)
-    buffer.append(rows)
-    some = buffer.holdout(10).observations
-    expected = torch.as_tensor(rows.observations[np.arange(10) * 100 + 9])
-    torch.testing.assert_close(some, expected)
+    buffer = filled(1000, 1500)
+    some = buffer.holdout(10).rewards.int()
+    assert some.div(100, rounding_mode="floor").tolist() == list(range(5, 15))

@@ -165,6 +165,12 @@ def test_parts_of_each_algorithm(algo: str, has_model: bool, has_classifier: boo
     assert (settings.has_model, settings.has_classifier) == (has_model, has_classifier)
 
 
+def test_the_pool_must_keep_what_one_batch_of_rollouts_brings() -> None:
+    Settings(rollout_interval=50, synthetic_retention=50)
+    with pytest.raises(ValueError, match=r"rollout_interval=51 .* at most synthetic_retention=50"):
+        Settings(rollout_interval=51, synthetic_retention=50)
+
+
 @pytest.mark.parametrize(
     ("env_steps", "length"),
     [(0, 1), (20, 1), (44, 1), (45, 2), (60, 2), (70, 3), (119, 4), (120, 5), (9999, 5)],

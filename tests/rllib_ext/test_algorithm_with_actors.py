@@ -184,6 +184,26 @@ def test_a_remote_learner_refuses_what_does_not_fit_and_can_be_used_again(
     check_result(algo.train(), ratio=1.0)
 
 
+def test_a_state_is_taken_and_set_while_the_learner_rests(remote: Remote) -> None:
+    """Between two calls of `train` it is at its next turn."""
+    algo, _ = remote
+    algo.train()
+    state = algo.get_state()
+    counters = state["learner_group"]["learner"]["agent"]["counters"]
+    assert state["flow"]["counts"]["steps_returned"] >= counters["env_steps"]
+    assert algo._reporting.env_steps == counters["env_steps"]
+    for _ in range(3):
+        algo.train()
+    algo.coordinator.adapt()
+    for imagines in (True, False):
+        state["flow"]["imagines"] = imagines
+        algo.set_state(state)
+        assert algo.coordinator.latest.env_steps == counters["env_steps"]
+        assert not algo.coordinator._learning.at_work
+        # A request that the pool had is asked again; else none is due.
+        assert algo.coordinator.imagines is imagines
+
+
 def test_a_driver_that_collects_and_learns_trains_on_what_the_pool_imagined() -> None:
     """The defaults of RLlib, and a rollout worker beside them."""
     with built(evaluating(tiny_config("mbpo", num_rollout_workers=1))) as algo:

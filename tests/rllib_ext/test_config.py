@@ -97,6 +97,30 @@ REFUSALS: dict[str, tuple[Any, str]] = {
         lambda: plain().training(learner_connector=lambda *args, **kwargs: None),
         "learner_connector is not supported",
     ),
+    "no local runner": (
+        lambda: plain().env_runners(num_env_runners=1, create_local_env_runner=False),
+        "create_local_env_runner=False is not supported with remote runners",
+    ),
+    "observation filter": (
+        lambda: plain().env_runners(observation_filter="MeanStdFilter"),
+        "observation_filter='MeanStdFilter' has no effect on MnM: set normalise_observations",
+    ),
+    "clipped rewards": (
+        lambda: plain().environment(clip_rewards=True),
+        "clip_rewards=True has no effect on MnM: use a Gymnasium wrapper",
+    ),
+    "GPUs of the driver": (
+        lambda: plain().resources(num_gpus=1),
+        r"num_gpus=1 has no effect on MnM: .* learners\(num_gpus_per_learner=1\)",
+    ),
+    "a policy that is not trained": (
+        lambda: plain().multi_agent(policies_to_train=[]),
+        r"policies_to_train=\[\] has no effect on MnM",
+    ),
+    "aggregators": (
+        lambda: plain().learners(num_aggregator_actors_per_learner=2),
+        "num_aggregator_actors_per_learner=2 has no effect on MnM",
+    ),
     "multi-agent": (
         lambda: plain().multi_agent(
             policies={"one", "other"}, policy_mapping_fn=lambda *args, **kwargs: "one"
@@ -345,6 +369,16 @@ def test_the_automatic_lag_counts_the_runners_that_may_come() -> None:
         config.copy().training(max_weight_lag=60).validate()
 
 
+def test_the_lag_is_of_collecting_alone() -> None:
+    """RLlib sets an evaluation's fragments and runners by what it is to play."""
+    config = plain().training(max_weight_lag=250)
+    config.evaluation(
+        evaluation_interval=1, evaluation_duration=2000, evaluation_duration_unit="timesteps"
+    )
+    config.validate()
+    config.get_evaluation_config_object().validate()
+
+
 def test_a_termination_path_and_a_function_are_taken() -> None:
     from tests.line_tasks import far_from_origin
 
@@ -368,7 +402,9 @@ def test_tune_sees_only_what_was_set() -> None:
     config = MnMConfig().environment(LINE).training(actor_lr=1e-3)
     table = config.to_dict()
     assert table["actor_lr"] == 1e-3
-    assert not {"critic_lr", "algo", "lr", "minibatch_size"} & set(table)
+    assert not {"critic_lr", "algo", "gamma", "lr", "minibatch_size"} & set(table)
+    # RLlib has a gamma of its own: set to the same value it is none the less set.
+    assert config.copy().training(gamma=0.99).to_dict()["gamma"] == 0.99
     again = MnMConfig().update_from_dict({**table, "algo": "sac", "__stdout_file__": None})
     assert again.settings() == Settings.preset("sac", actor_lr=1e-3)
     again.validate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -12,13 +13,24 @@ import typer
 from typer.testing import CliRunner
 
 from rllib_ext.examples import asha, grid_search, population_based_training, resume_tuner
-from rllib_ext.examples.trials import EVALUATION_RETURN
+from rllib_ext.examples.trials import EVALUATION_RETURN, run_script
 from tests.rllib_ext.small_checkpoints import AGENT
 from tests.rllib_ext.small_configs import LINE, TINY
 
 STEPS = "num_env_steps_sampled_lifetime"
 SET = [f"{name}={list(v) if isinstance(v, tuple) else v}" for name, v in TINY.items()]
 INTERVAL = 40
+
+
+@pytest.mark.parametrize("example", [asha, grid_search, population_based_training, resume_tuner])
+def test_bad_input_ends_in_one_sentence(
+    example: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["example", "--set", "gamma"])
+    with pytest.raises(SystemExit) as ended:
+        run_script(example.main)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "--set gamma is not valid: write NAME=VALUE.\n"
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -14,6 +14,7 @@ from mnm.tabular import (
     learned_stopping_bound,
     optimal_policy,
     policy_value,
+    solve,
     tight_dynamics_and_stopping,
     time_marginal_bound,
     vmbpo_objective,
@@ -35,6 +36,14 @@ def test_values_satisfy_the_bellman_equations_of_a_stochastic_policy() -> None:
     value, action_values = policy_value(P, UNIFORM, REWARD, 0.7)
     np.testing.assert_allclose(value, action_values.mean(axis=1))
     np.testing.assert_allclose(action_values, REWARD + 0.7 * P @ value)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e6])
+def test_the_unit_of_the_rewards_says_nothing(unit: float) -> None:
+    best = optimal_policy(P, REWARD, 0.9)
+    np.testing.assert_array_equal(optimal_policy(P, unit * REWARD, 0.9), best)
+    solved = solve(P, unit * REWARD, 0.9, "q-learning")
+    np.testing.assert_array_equal(solved.greedy_policy, best)
 
 
 def test_optimal_policy_beats_every_deterministic_one() -> None:

@@ -192,6 +192,7 @@ def test_an_environment_that_is_gone_is_noted_and_the_rest_is_shown(tmp_path: Pa
     ("words", "sentence"),
     [
         (["--episodes", "-1"], "--episodes -1 is not valid"),
+        (["--threshold", "nan"], "--threshold nan is not valid"),
         (["--output", "."], "is a folder: name a file in it"),
         (["--output", "no/such/folder/report.html"], "its folder does not exist"),
         (["--tables", "run/run.json"], "is a file: name a folder"),
