@@ -363,7 +363,9 @@ class Agent:
         self._updates_before = counters["updates_allowed"] - allowed_now
         self.synthetic_transitions = counters["synthetic_transitions"]
         if self.synthetic is not None:
-            self.synthetic.newest = counters["synthetic_newest"]
+            length = self.settings.rollout_length(self.env_steps)  # older checkpoints go by it
+            newest = counters.get("synthetic_newest", self._synthetic_rows(length))
+            self.synthetic.newest = newest
         self._next_fit = counters["next_fit"]
         self._next_rollout = counters["next_rollout"]
         self._critics_biased = counters["critics_biased"]

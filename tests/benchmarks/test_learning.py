@@ -91,7 +91,7 @@ def test_what_sac_does_not_read_makes_no_other_run(small: Experiment) -> None:
         "num_elites": 2,
         "rollout_schedule": (0, 1, 2, 2),
         "rollouts_per_step": 7,
-        "synthetic_retention": 19,
+        "synthetic_retention": 251,
         "real_ratio": 0.3,
         "classifier_hidden_sizes": (8,),
         "logit_clip": 1.5,

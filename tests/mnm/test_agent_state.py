@@ -45,18 +45,29 @@ def test_restored_agent_goes_on_bit_for_bit(variant: str, capacity: int) -> None
     assert restored.updates == 60
 
 
-@pytest.mark.parametrize("steps", [44, 46, 48])
+@pytest.mark.parametrize("steps", [146, 196])
 def test_it_draws_from_as_much_of_the_pool_as_before_when_rollouts_have_grown_since(
     steps: int,
 ) -> None:
-    growing = {"rollout_schedule": (20, 60, 1, 9)}  # a step longer every 5; rollouts every 10
+    growing = {"rollout_schedule": (20, 220, 1, 9)}  # a step longer every 25; rollouts every 10
     agent, restored = small_agent("mbpo", **growing), small_agent("mbpo", seed=9, **growing)
-    train(agent, 0, steps)
+    train(agent, 0, steps, chunk=1)
     restored.load_state_dict(saved_and_loaded(agent.state_dict()))
     take_replays(restored, agent)
     for each in (agent, restored):
-        train(each, steps, steps + 1)
+        train(each, steps, steps + 1, chunk=1)
     assert same_tensors(parameters_of(restored.networks), parameters_of(agent.networks))
+
+
+def test_a_state_from_before_the_pools_share_was_saved_goes_by_the_present_rollouts() -> None:
+    growing = {"rollout_schedule": (20, 60, 1, 9)}
+    agent, restored = (small_agent("mbpo", **growing) for _ in range(2))
+    train(agent, 0, 46, chunk=1)
+    state = agent.state_dict()
+    del state["counters"]["synthetic_newest"]
+    restored.load_state_dict(state)
+    assert restored.synthetic is not None
+    assert restored.synthetic.newest == 3 * 30 * agent.settings.rollout_length(46)
 
 
 def test_rewards_that_another_shift_refuses_are_not_taken_over() -> None:

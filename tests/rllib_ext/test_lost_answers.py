@@ -1,14 +1,19 @@
-"""Tests of what the driver does where an actor that it asks gives no answer; without actors."""
+"""Tests of what the driver does where an actor that it asks gives no answer, and at a run's end."""
 
 from __future__ import annotations
 
 import logging
 import math
+import signal
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
+from rllib_ext import actors, interruption
+from rllib_ext.actors import end_hanging
 from rllib_ext.learner_group import close_learner
 from tests.rllib_ext.small_configs import tiny_config
 from tests.rllib_ext.whole_algorithms import never_set_up
@@ -55,7 +60,7 @@ def test_without_an_evaluation_runner_there_is_no_estimate(healthy: list[int], w
 def test_a_learner_too_busy_to_end_its_log_is_warned_of(
     output: str | None, warns: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    group: Any = SimpleNamespace(foreach_learner=lambda question, timeout_seconds: iter(()))
+    group: Any = SimpleNamespace(foreach_learner=lambda question, healthy_only, timeout_seconds: iter(()))
     with caplog.at_level(logging.WARNING):
         close_learner(group, output)
     warnings = [record.getMessage() for record in caplog.records]
@@ -63,3 +68,52 @@ def test_a_learner_too_busy_to_end_its_log_is_warned_of(
         "The learner did not end its log within 5 seconds, so the last rows may be missing in "
         "/logs: save a checkpoint before stop(), which writes them all."
     ]
+
+
+@ray.remote(num_cpus=0)
+class Runner:
+    """Answers, unless it is in an environment that blocks."""
+
+    def ping(self) -> str:
+        return "pong"
+
+    def block(self) -> None:
+        time.sleep(600)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_runner_that_hangs_does_not_keep_a_run_from_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hanging, free = Runner.remote(), Runner.remote()
+    ray.get([hanging.ping.remote(), free.ping.remote()])
+    blocked = hanging.block.remote()
+    monkeypatch.setattr(actors, "ENDING_PATIENCE_S", 1.0)
+    manager = SimpleNamespace(actors=lambda: {1: hanging, 2: free})
+    end_hanging(SimpleNamespace(_worker_manager=manager))
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(blocked)
+    assert ray.get(free.ping.remote()) == "pong"
+    ray.kill(free)
+    end_hanging(SimpleNamespace(_worker_manager=manager))  # both are gone
+    end_hanging(SimpleNamespace(_worker_manager=SimpleNamespace(actors=dict)))
+
+
+@pytest.mark.parametrize("what_fails", ["ask_to_stop", "give_up"])
+def test_a_run_that_does_not_end_is_ended_also_where_nothing_can_be_reached(
+    what_fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket, or Ray's head, that is gone when the signal comes."""
+
+    def fail() -> None:
+        raise OSError("out of reach")
+
+    codes: list[int] = []
+    monkeypatch.setattr(interruption, "LEAVE_AFTER_S", 0.0)
+    monkeypatch.setattr(interruption.os, "_exit", codes.append)
+    monkeypatch.setattr(interruption, "ask_to_stop", fail if what_fails == "ask_to_stop" else list)
+    stopping = interruption.Interruption(fail if what_fails == "give_up" else list)
+    stopping.received = signal.SIGTERM
+    with pytest.raises(OSError, match="out of reach"):
+        stopping._stop()
+    assert codes == [143]

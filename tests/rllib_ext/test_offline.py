@@ -20,6 +20,7 @@ from mnm import DataRefused, Transitions
 from mnm.settings import ALGORITHMS
 from mnm.transitions import COLUMNS
 from rllib_ext import MnM, MnMConfig
+from rllib_ext.learner_group import ask_learner
 from tests.mnm.small_cases import SMALL, random_transitions, same_tensors
 from tests.rllib_ext.small_configs import tiny_config
 from tests.rllib_ext.whole_algorithms import built, replay_of, weights_of
@@ -62,6 +63,8 @@ def test_every_real_row_is_logged_once_in_the_order_of_the_replay(
         rows = replay_of(algo)
         ingested = algo.coordinator.latest.env_steps
         run = Path(algo.logdir).name
+        with pytest.raises(ZeroDivisionError):  # it lives, and ends its log all the same
+            ask_learner(algo.learner_group, lambda learner: learner.core.version / 0)
     frame = logged(tmp_path)
     assert len(frame) == len(rows) == ingested >= 80
     assert_logged(frame, rows)
