@@ -9,6 +9,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from rllib_ext.errors import UserError
 
@@ -34,7 +35,10 @@ class PinnedVersions:
         if file is None and not DEFAULT_CONSTRAINTS.is_file():
             self.source = "this installation"
             for distribution in metadata.distributions():
-                self._allowed[canonicalize_name(distribution.name)] = {distribution.version}
+                if distribution.name:  # a removal that broke off leaves folders without one
+                    name, version = canonicalize_name(distribution.name), distribution.version
+                    # The first found is the one that is imported; 2.1+cpu is a build of 2.1.
+                    self._allowed.setdefault(name, {version, Version(version).public})
             return
         self._read(file or DEFAULT_CONSTRAINTS)
 

@@ -407,7 +407,7 @@ class Coordinator:
         began = time.perf_counter()
         answered = self._wait(deadline)
         seconds = time.perf_counter() - began
-        self._watch.note_waited(min(seconds, LONGEST_WAIT_S))  # the process itself may be stopped
+        self._watch.note_waited(min(seconds, ASK_EVERY_S))  # the process itself may be stopped
         at_rest = not self._learning.at_work
         self._load.seconds += seconds
         self._load.busy_s += seconds * len(self._open.collectors)

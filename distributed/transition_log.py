@@ -99,7 +99,8 @@ class TransitionLog:
         """Takes the next rows; they are copied, so that the object store may let them go.
 
         Raises:
-            ValueError: the folder or an earlier part could not be written.
+            ValueError: the folder or an earlier part could not be written, or what a restore takes
+                back not be removed.
         """
         if batch.num_rows == 0:
             return

@@ -180,7 +180,8 @@ class Agent:
 
     def imagine_again(self) -> None:
         """Has the next `rollout_request` make up for one whose answer will not come."""
-        self._next_rollout = min(self._next_rollout, self.env_steps)
+        lost = self._next_rollout - self.settings.rollout_interval  # when it was asked for
+        self._next_rollout = min(lost, self.env_steps)
 
     def draw_rollout_request(self, steps: int) -> RolloutRequest:
         """What to imagine for so many real steps, from start states of the replay."""
@@ -326,12 +327,12 @@ class Agent:
             },
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` of an agent of the same task and algorithm returned.
+    def check_state(self, state: dict[str, Any]) -> None:
+        """Refuses a state that `load_state_dict` could not go on from, before anything is changed.
 
         Raises:
-            ValueError: the state is of another task, algorithm or network size, or of rewards that
-                this agent's transform refuses.
+            ValueError: it is of another task or algorithm, or of rewards that this agent's
+                transform refuses.
         """
         saved, own = state["task"], self._task()
         for name, value in own.items():
@@ -340,6 +341,16 @@ class Agent:
                     f"The checkpoint was made with {name}={saved[name]}, this agent has {value}: "
                     "restore into the task and algorithm that it was made with."
                 )
+        if self.settings.reads_log_rewards:
+            self.rewards.check_smallest(state["counters"]["smallest_reward"])
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what `state_dict` of an agent of the same task and algorithm returned.
+
+        Raises:
+            ValueError: the state is of another network size, or refused by `check_state`.
+        """
+        self.check_state(state)
         try:
             self.networks.load_state_dict(state["networks"])
         except RuntimeError as error:
@@ -371,8 +382,6 @@ class Agent:
         self._critics_biased = counters["critics_biased"]
         self.rewards.smallest = counters["smallest_reward"]
         self.rewards.largest = counters["largest_reward"]
-        if self.settings.reads_log_rewards:
-            self.rewards.check_remembered()
 
     def _updates_allowed(self) -> int:
         """Joint updates that the real steps so far allow, each at the ratio of its time."""

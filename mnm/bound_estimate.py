@@ -184,8 +184,10 @@ def real_log_returns(
     """
     results = []
     for number, (values, terminated) in enumerate(zip(episodes, terminateds, strict=True)):
-        rewards.check(values, np.zeros(len(values), bool), 0, f"evaluation episode {number}, step")
-        log_rewards = rewards.log(torch.as_tensor(values[:horizon], dtype=torch.float64))
+        counted = values[:horizon]
+        ends = np.zeros(len(counted), dtype=bool)  # what ends pay is the tail's
+        rewards.check(counted, ends, 0, f"evaluation episode {number}, step")
+        log_rewards = rewards.log(torch.as_tensor(counted, dtype=torch.float64))
         missing = horizon - len(log_rewards)
         if missing > 0 and not terminated:
             raise DataRefused(

@@ -108,16 +108,16 @@ class RewardTransform:
         self.smallest = min(self.smallest, float(rewards.min()))
         self.largest = max(self.largest, float(rewards.max()))
 
-    def check_remembered(self) -> None:
-        """Refuses what was seen under another transform, if its logarithm does not exist here.
+    def check_smallest(self, smallest: float) -> None:
+        """Refuses the smallest reward of a checkpoint, made perhaps under another transform.
 
         Raises:
-            ValueError: the smallest reward is not positive when it is shifted.
+            ValueError: it is not positive when it is shifted.
         """
-        if self.kind == "shift" and self.smallest + self.shift <= 0:
+        if self.kind == "shift" and smallest + self.shift <= 0:
             raise ValueError(
-                f"The checkpoint's smallest reward {self.smallest:g} is not positive with "
-                f"reward_shift={self.shift:g}: set reward_shift above {0.0 - self.smallest:g}."
+                f"The checkpoint's smallest reward {smallest:g} is not positive with "
+                f"reward_shift={self.shift:g}: set reward_shift above {0.0 - smallest:g}."
             )
 
     def log(self, rewards: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import ray
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
+from distributed.coordinator import REQUESTS_PER_COLLECTOR
 from distributed.elasticity import ElasticActors
 from distributed.rollout_pool import RolloutPool
 from rllib_ext.config import MnMConfig
@@ -18,8 +19,6 @@ from rllib_ext.placement import kinds_of_actors, rollout_worker_bundles, rollout
 from rllib_ext.room import alive_nodes, lacking
 
 logger = logging.getLogger(__name__)
-
-ENDING_PATIENCE_S = 5.0  # with a runner that is to end, and may be within a request
 
 
 def build_pool(config: MnMConfig, spaces: tuple[gym.Space, gym.Space]) -> RolloutPool | None:
@@ -93,12 +92,20 @@ def warn_if_too_large(config: MnMConfig, request: PlacementGroupFactory) -> None
         logger.warning("%s Unless the cluster grows they wait for ever.", lack)
 
 
-def end_hanging(group: EnvRunnerGroup) -> None:
-    """Kills those of a group of runners that do not answer, as RLlib would wait for them for ever
-    when it stops the group."""
+def end_hanging(group: EnvRunnerGroup, timeout_s: float | None) -> None:
+    """Kills those of a group of runners that hang: RLlib, when it stops the group, would wait for
+    them for ever.
+
+    Args:
+        group: whose runners may be at the requests that they have.
+        timeout_s: that one request may take; None: as long as it likes.
+    """
+    if timeout_s is None:
+        return
     pings = {actor.ping.remote(): actor for actor in group._worker_manager.actors().values()}
     if not pings:
         return
-    _, silent = ray.wait(list(pings), num_returns=len(pings), timeout=ENDING_PATIENCE_S)
+    patience = REQUESTS_PER_COLLECTOR * timeout_s  # a ping comes after them
+    _, silent = ray.wait(list(pings), num_returns=len(pings), timeout=patience)
     for ping in silent:
         ray.kill(pings[ping])

@@ -384,7 +384,7 @@ class MnM(Algorithm):
             pool.stop()
         for group in (getattr(self, "env_runner_group", None), self.eval_env_runner_group):
             if group is not None:
-                end_hanging(group)
+                end_hanging(group, self.config.sample_timeout_s)
         super().cleanup()
 
     def __repr__(self) -> str:

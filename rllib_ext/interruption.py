@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -13,6 +14,7 @@ from distributed.stop_request import ask_to_stop, forget_stop_request
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LEAVE_AFTER_S = 8.0  # from the signal on: what is not saved by then is left
+GIVE_UP_S = 10.0  # that leaving it may take
 
 
 class Interruption:
@@ -62,16 +64,24 @@ class Interruption:
         threading.Thread(target=self._stop, daemon=True).start()
 
     def _stop(self) -> None:
-        try:
-            ask_to_stop()
-        finally:  # Ray's head, and with it the question, may be out of reach
-            if not self._over.wait(LEAVE_AFTER_S):
-                try:
-                    self._give_up()
-                finally:
-                    os._exit(self.exit_code)  # the main thread is stuck; Ray ends with its driver
+        _begin(ask_to_stop)
+        if not self._over.wait(LEAVE_AFTER_S):
+            _begin(self._give_up).join(GIVE_UP_S)
+            os._exit(self.exit_code)  # the main thread is stuck; Ray ends with its driver
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def _begin(function: Callable[[], None]) -> threading.Thread:
+    """Calls it in a thread: with Ray's head or a bucket out of reach it fails, or never returns."""
+
+    def call() -> None:
+        with suppress(Exception):
+            function()
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    return thread

@@ -30,9 +30,9 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="say which runs there are")
     arguments = parser.parse_args()
     if arguments.page:
-        if arguments.tables.resolve() != TABLES or arguments.dry_run:
-            parser.error(f"--page writes {PAGE.name} from {TABLES}: leave other options out")
-        write(arguments.tables)
+        if sys.argv[1:] != ["--page"]:
+            parser.error(f"--page goes alone: it writes {PAGE.name} from the tables in {TABLES}")
+        write()
         print(f"Written to {PAGE}")
         return
     if arguments.name is None:

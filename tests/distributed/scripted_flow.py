@@ -5,6 +5,7 @@ They answer the few methods of Ray's `FaultTolerantActorManager` that the coordi
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -199,6 +200,7 @@ class Flow:
     metrics_seen: list[str] = field(default_factory=list)
     ages: list[int] = field(default_factory=list)  # of all weights when their answer came in
     waits: int = 0
+    longest_wait: float = 0.0  # seconds that a wait might have taken
 
     def __post_init__(self) -> None:
         self.collectors = ScriptedManager(list(range(1, self.num_collectors + 1)))
@@ -332,6 +334,7 @@ class ScriptedCoordinator(Coordinator):
 
     def _wait(self, deadline: float) -> set[str]:
         self.flow.waits += 1
+        self.flow.longest_wait = max(self.flow.longest_wait, deadline - time.perf_counter())
         self.flow.advance(self.flow)
         return self.flow.collectors.answered()
 

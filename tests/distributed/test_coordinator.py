@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ray.exceptions import RayActorError
 
 from distributed import failure
-from distributed.coordinator import REQUESTS_PER_COLLECTOR
+from distributed.coordinator import ASK_EVERY_S, REQUESTS_PER_COLLECTOR
 from distributed.failure import FAILURES_IN_A_ROW, Failed
 from tests.distributed.scripted_flow import (
     Flow,
@@ -215,6 +215,7 @@ def test_a_turn_that_waits_ends_when_the_run_is_to_stop() -> None:
     flow.coordinator.should_stop = lambda: flow.waits >= 3
     assert flow.coordinator.turn() is None
     assert flow.waits == 3
+    assert 0 < flow.longest_wait <= ASK_EVERY_S
 
 
 def test_imagined_batches_travel_to_the_learner_once() -> None:

@@ -161,6 +161,20 @@ def test_a_turn_of_many_steps_brings_as_many_rollouts() -> None:
     assert starts == [90, 0, 30, 57, 90]
 
 
+def test_rollouts_whose_answer_will_not_come_are_asked_for_again() -> None:
+    agent = small_agent("mbpo")
+    agent.ingest(random_transitions(20))
+    assert agent.rollout_request() is not None
+    agent.ingest(random_transitions(8, first=20))
+    assert agent.rollout_request() is None
+    agent.imagine_again()
+    again = agent.rollout_request()
+    assert again is not None
+    assert len(again.start_observations) == 3 * (10 + 8), "and for the steps since"
+    agent.ingest(random_transitions(9, first=28))
+    assert agent.rollout_request() is None
+
+
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_observations_are_scaled_by_the_replay_at_every_fit(algo: str) -> None:
     agent = small_agent(algo, normalise_observations=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from mnm.settings import ALGORITHMS
 from tests.mnm.agent_variants import every_variant, saved_and_loaded, train, variant_agent
 from tests.mnm.small_cases import (
     SPACES,
+    flat_tensors,
     parameters_of,
     random_transitions,
     same_tensors,
@@ -80,8 +83,11 @@ def test_rewards_that_another_shift_refuses_are_not_taken_over() -> None:
     small_agent("mnm", reward_transform="shift", reward_shift=0.51).load_state_dict(state)
     small_agent("mnm", reward_transform="exp").load_state_dict(state)
     other = small_agent("mnm", reward_transform="shift", reward_shift=0.5)
+    before = flat_tensors(other.state_dict())
     with pytest.raises(ValueError, match=r"smallest reward -0\.5 .* set reward_shift above 0\.5"):
         other.load_state_dict(state)
+    assert same_tensors(flat_tensors(other.state_dict()), before)
+    assert (other.env_steps, other.rewards.smallest) == (0, math.inf)
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)

@@ -166,6 +166,7 @@ def test_a_reward_of_an_evaluation_that_has_no_logarithm_is_refused(settings: Se
     sentence = "reward -1.5 at evaluation episode 1, step 2 is not positive with reward_shift=1:"
     with pytest.raises(DataRefused, match=sentence):
         real_log_returns(episodes, [False, False], RewardTransform(shift), 3)
+    assert np.isfinite(real_log_returns(episodes, [False, False], RewardTransform(shift), 2)).all()
 
 
 class StandsStill(ModelOfTheTask):
