@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,20 @@ from torch import Tensor
 from mnm.transitions import Transitions
 
 HOLDOUT_PERIOD = 10  # of so many rows in a row, one is held out from the model and the classifier
+PATTERN_BLOCKS = 1021  # then the pattern repeats; a prime, so that no data keep step with it
+
+
+def _place(block: int) -> int:
+    """Which row of a block is held out, 0 to 9: its bits mixed, as at the end of hash functions."""
+    for _ in range(2):
+        block = ((block ^ (block >> 16)) * 0x45D9F3B) & 0xFFFFFFFF
+    return ((block ^ (block >> 16)) & 0xFFFF) % HOLDOUT_PERIOD
+
+
+# Rows of the pattern, in order: those held out and the others.
+HELD_OUT = [block * HOLDOUT_PERIOD + _place(block) for block in range(PATTERN_BLOCKS)]
+PATTERN_ROWS = PATTERN_BLOCKS * HOLDOUT_PERIOD
+TRAINED_ON = sorted(set(range(PATTERN_ROWS)) - set(HELD_OUT))
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,8 @@ class ReplayBuffer:
         self.size = 0
         self.total = 0
         self.origin = 0
+        self._held_out = torch.tensor(HELD_OUT, device=self.device)
+        self._trained_on = torch.tensor(TRAINED_ON, device=self.device)
         self._widths = [observation_dim, action_dim, 1, observation_dim, 1, 1]
         # Uninitialised memory: pages are only taken as rows arrive.
         self._rows = torch.empty(capacity, sum(self._widths), device=self.device)
@@ -121,18 +138,15 @@ class ReplayBuffer:
         held_out = self.held_out
         count = min(most, held_out)
         drawn = torch.arange(count, device=self.device) * held_out // max(count, 1)
-        blocks = drawn + _held_out_before(self.total - self.size)
-        return self._gather(self._slot(blocks * HOLDOUT_PERIOD + _held_out_place(blocks)))
+        ranks = drawn + _held_out_before(self.total - self.size)
+        return self._gather(self._slot(_numbers(ranks, self._held_out)))
 
     def training_slots(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Random slots of rows that are not held out, for `rows_at`."""
         oldest = self.total - self.size
         drawn = self._draw(self.size - self.held_out, shape, generator)
-        drawn = drawn + (oldest - _held_out_before(oldest))  # of all rows that ever were
-        blocks = torch.div(drawn, HOLDOUT_PERIOD - 1, rounding_mode="floor")
-        # `drawn + blocks` has place 0 to 8 in its block, of which one is left out.
-        place = drawn - blocks * (HOLDOUT_PERIOD - 1)
-        return self._slot(drawn + blocks + (place >= _held_out_place(blocks)))
+        ranks = drawn + (oldest - _held_out_before(oldest))
+        return self._slot(_numbers(ranks, self._trained_on))
 
     def rows_at(self, slots: Tensor) -> Batch:
         """The rows in given slots; `slots` [N] or [E, N], the columns then [E, N, ...]."""
@@ -223,21 +237,16 @@ class ReplayBuffer:
         )
 
 
-def _held_out_place(block: Any) -> Any:
-    """Which row of a block of `HOLDOUT_PERIOD` is held out, 0 to 9; of an integer or a tensor.
-
-    Mixes the bits by shifts and multiplications, as the ends of hash functions do; each product has
-    59 bits at the most.
-    """
-    for _ in range(2):
-        block = ((block ^ (block >> 16)) * 0x45D9F3B) & 0xFFFFFFFF
-    return ((block ^ (block >> 16)) & 0xFFFF) % HOLDOUT_PERIOD
-
-
 def _held_out_before(number: int) -> int:
-    """How many of the rows numbered 0 to `number` - 1 are held out: one of each whole block."""
-    block, place = divmod(number, HOLDOUT_PERIOD)
-    return block + (place > _held_out_place(block))
+    """How many of the rows numbered 0 to `number` - 1 are held out."""
+    times, rest = divmod(number, PATTERN_ROWS)
+    return times * len(HELD_OUT) + bisect_left(HELD_OUT, rest)
+
+
+def _numbers(ranks: Tensor, pattern: Tensor) -> Tensor:
+    """Numbers of the rows of one side, HELD_OUT or TRAINED_ON, with these ranks among its rows."""
+    times = torch.div(ranks, len(pattern), rounding_mode="floor")
+    return times * PATTERN_ROWS + pattern[ranks - times * len(pattern)]
 
 
 def allocate(

@@ -6,6 +6,7 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -150,13 +151,13 @@ class MnMLearner(TorchLearner):
         """Restores what `save_to_path` saved."""
         with self._errors_kept():
             filesystem, path = resolve(path, filesystem)
-            whole = {}
-            if component is None:
-                whole = _loaded(read_file(filesystem, f"{path}/{AGENT_FILE}"))
-                self.core.agent.check_state(whole)
-            super().restore_from_path(path, component=component, filesystem=filesystem, **kwargs)
+            restore = partial(super().restore_from_path, path, filesystem=filesystem, **kwargs)
             if component is not None:
+                restore(component=component)
                 return
+            whole = _loaded(read_file(filesystem, f"{path}/{AGENT_FILE}"))
+            self.core.agent.check_state(whole)  # before anything is changed
+            restore()
             self._replay_files.load(self._replays(), f"{path}/{REPLAY_FOLDER}", filesystem)
             # They are published once more, by `Coordinator.start`, under the version they had.
             self.core.version = whole.pop("version") - 1

@@ -94,6 +94,17 @@ def test_a_row_never_changes_sides() -> None:
     assert set(sides.values()) == {True, False}
 
 
+@pytest.mark.parametrize("count", [9999, 10_210, 10_211, 35_000])
+def test_the_sides_share_all_rows_over_any_number_of_them(count: int) -> None:
+    buffer = filled(15_000, count)
+    held = held_out(buffer)
+    slots = buffer.training_slots((200_000,), torch.Generator().manual_seed(0)).unique()
+    trained_on = set(buffer.rows_at(slots).rewards.int().tolist())
+    assert trained_on.isdisjoint(held)
+    assert trained_on | held == set(range(count - len(buffer), count))
+    assert abs(len(held) - len(buffer) / HOLDOUT_PERIOD) <= 1
+
+
 @pytest.mark.parametrize("period", [10, 20, 50, 200])
 def test_of_rows_that_come_in_step_every_kind_is_trained_on_and_held_out(period: int) -> None:
     """As the last of episodes of one length, or those of one of ten environments."""
