@@ -45,7 +45,7 @@ class Book(tune.Callback):
         self.failed_after.append(self.saved[-1])
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("local_ray")
 def test_a_trial_goes_on_from_its_last_checkpoint_whenever_its_learner_is_killed(
     tmp_path: Path,

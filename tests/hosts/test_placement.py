@@ -62,7 +62,7 @@ def placed() -> list[Any]:
                 cwd=ROOT,
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=600,
             )
         finally:
             cluster.shutdown()
