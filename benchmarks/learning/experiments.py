@@ -176,6 +176,9 @@ EXPERIMENTS: dict[str, Experiment] = {
                 "updates_to_data_ratio": 10,
                 "hidden_sizes": (128, 128),
                 "normalise_observations": True,  # places vary by centimetres
+                # Without it values grew to twice the largest return, and policies that did the
+                # task in every episode were lost again.
+                "critic_layer_norm": True,
                 "ensemble_size": 5,
                 "num_elites": 3,
                 "dynamics_hidden_sizes": (128, 128, 128),
