@@ -30,7 +30,7 @@ FAULTS = SimpleNamespace(
     max_num_env_runner_restarts=1000,
     delay_between_env_runner_restarts_s=0,
 )
-PATIENCE_S = 300.0
+PATIENCE_S = 60.0
 
 
 def fitted_agent(algo: str = "mbpo", seed: int = 0) -> Agent:

@@ -28,7 +28,7 @@ from rllib_ext.learner import MnMLearner
 PHASES = ("collecting", "rolling out", "updating", "publishing", "checkpointing")
 COLLECTOR, WORKER, LEARNER = "collector 1", "rollout worker", "learner"
 ACCOUNT_FILE = "account.json"  # in the learner's folder of a checkpoint
-PATIENCE_S = 300.0  # an actor starts in a minute beside other work
+PATIENCE_S = 240.0  # a trial takes a minute to start again, more beside other work
 
 
 @dataclass(frozen=True)

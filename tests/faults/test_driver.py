@@ -22,7 +22,7 @@ STEPS = "num_env_steps_sampled_lifetime"
 ROOT = Path(__file__).resolve().parents[2]
 SET = [f"{name}={list(v) if isinstance(v, tuple) else v}" for name, v in TINY.items()]
 INTERVAL = 40
-KILL_TIMEOUT_S = 300.0
+KILL_TIMEOUT_S = 120.0
 
 
 def test_a_killed_experiment_goes_on_from_its_last_checkpoints(

@@ -75,7 +75,7 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> str:
     if number == signal.SIGKILL:  # Ray's agents outlive a driver that is killed so
         signal_all(below, number)
     _, errors = process.communicate()
-    _, left = psutil.wait_procs(below, timeout=300)
+    _, left = psutil.wait_procs(below, timeout=30)
     assert not left
     return errors
 

@@ -30,7 +30,7 @@ MOST_STEPS = 5000
 RETURN = 950.0  # of at most 1,000, as the mean of ten deterministic episodes
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("local_ray")
 def test_twenty_kills_change_neither_the_books_nor_what_is_learned(tmp_path: Path) -> None:
     settings = tuned_settings(ENV, "mnm")

@@ -29,7 +29,7 @@ from tests.rllib_ext.whole_algorithms import ask_learner, built
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 RATIO = 0.5
-ITERATIONS = 20_000  # before a run is given up; an actor may take minutes to start
+ITERATIONS = 3000  # of a few milliseconds each, before a run that does not get there is given up
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def algo(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         .env_runners(num_env_runners=2)
         .learners(num_learners=1)
         .training(
-            **{**TINY, "replay_capacity": 1_000_000, "updates_to_data_ratio": RATIO},
+            **{**TINY, "replay_capacity": 100_000, "updates_to_data_ratio": RATIO},
             algo="mnm",
             num_rollout_workers=1,
         )

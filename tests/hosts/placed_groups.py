@@ -20,7 +20,7 @@ from rllib_ext.placement import kinds_of_actors
 from rllib_ext.run_plan import RunPlan
 from tests.rllib_ext.small_configs import LINE, TINY
 
-PATIENCE_S = 120  # with a request that has a place
+PATIENCE_S = 20  # with a request that has a place
 WAIT_S = 2  # with one that has none
 
 

@@ -62,7 +62,7 @@ def placed() -> list[Any]:
                 cwd=ROOT,
                 capture_output=True,
                 text=True,
-                timeout=600,
+                timeout=120,
             )
         finally:
             cluster.shutdown()

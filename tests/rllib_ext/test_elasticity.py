@@ -28,7 +28,7 @@ from tests.rllib_ext.whole_algorithms import built, replay_of
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
-PATIENCE_S = 300.0
+PATIENCE_S = 120.0
 
 
 def elastic_config() -> MnMConfig:

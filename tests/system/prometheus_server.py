@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-READY_S = 300.0
+READY_S = 30.0
 
 
 def program(name: str) -> str:
