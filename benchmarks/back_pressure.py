@@ -69,8 +69,8 @@ class LoadMeter:
             self._driver.memory_info().rss,
             self._learner.memory_info().rss,
             int(ray.cluster_resources()[name] - ray.available_resources().get(name, 0.0)),
-            len(flow._open),
-            len(flow._collected) + len(flow._learning.real),
+            flow.collectors.num_open,
+            len(flow.collectors.waiting) + len(flow._learning.real),
         )
 
     def most_during(self, work: Callable[[], Any]) -> Load:

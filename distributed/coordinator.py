@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
-from distributed.collector_watch import CollectorWatch
-from distributed.elasticity import ElasticActors, Load, count_actors
-from distributed.failure import FAILURES_IN_A_ROW, PROBE_EVERY_S, Failed, Seldom
+from distributed.collector_group import CollectorGroup
+from distributed.elasticity import ElasticActors, count_actors
+from distributed.failure import PROBE_EVERY_S, Seldom
 from distributed.flow import (
     CollectorProtocol,
     FlowCounts,
     LearnerProtocol,
     Pace,
-    WaitingBatch,
-    collect,
-    is_under_way,
-    newest_reference,
     under_way,
     wait_for_any,
 )
 from distributed.learner_core import TurnReport
 from distributed.learner_turns import LearnerTurns
-from distributed.open_requests import OpenRequest, OpenRequests
 from distributed.rollout_pool import Imagined, RolloutPool
 
-COLLECT = "collect-"  # with the request's number: the tag of its answer
-REQUESTS_PER_COLLECTOR = 2  # open at once, so that none waits for the driver between two
 LONGEST_WAIT_S = 10.0  # of one turn without a report of the learner
 ASK_EVERY_S = 1.0  # whether the run is to stop, while a turn waits
 
@@ -66,32 +58,20 @@ class Coordinator:
         elastic: ElasticActors | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.collectors = collectors
-        self.local_collector = local_collector
-        self.learner = learner
-        self.pool = pool
-        self.pace = pace
-        self.on_batches = on_batches
-        self.elastic = elastic
-        self.should_stop = should_stop
         self.counts = FlowCounts()
+        self.collectors = CollectorGroup(collectors, local_collector, pace, self.counts, elastic)
+        self.pool = pool
+        self.on_batches = on_batches
+        self.should_stop = should_stop
         self.latest: TurnReport | None = None
-        self._open = OpenRequests()
-        self._requests = 0
-        self._watch = CollectorWatch(collectors)
-        self._collected: list[WaitingBatch] = []
         self._imagined: list[Imagined] = []
         self._learning = LearnerTurns(learner, local_learner)
-        self._load = Load()  # of the collectors, since they last were adapted to it
-        self._held_by: str | None = None  # what keeps collectors without a request from having one
-        self._failures_in_a_row = 0
         self._is_time_to_probe = Seldom(PROBE_EVERY_S)
         self._waited = (0, 0)  # batches, real and imagined, when the learner last came free
-        self.handed_over: Counter[tuple[str, int]] = Counter()  # rows, by role and worker here
 
     def restore_counts(self, counts: dict[str, Any]) -> None:
         """Goes on counting from a checkpoint's counts, by their names; `start` balances them."""
-        self.counts = FlowCounts(**counts)
+        vars(self.counts).update(vars(FlowCounts(**counts)))
 
     def start(self) -> TurnReport:
         """Begins with the learner's present weights, new or restored.
@@ -102,8 +82,8 @@ class Coordinator:
         Raises:
             RuntimeError: the learner's process is gone.
         """
-        self._collected, self._imagined = [], []
-        self._open.forget_weights()  # their age counts from steps that are no longer these
+        self.collectors.begin_anew()
+        self._imagined = []
         if self.pool is not None:
             self.pool.drop_all()
         return self.publish()
@@ -119,7 +99,7 @@ class Coordinator:
         self._distribute(report)
         counts = self.counts
         counts.steps_returned = report.env_steps
-        counts.steps_requested = report.env_steps + counts.steps_lost + self._steps_open()
+        counts.steps_requested = report.env_steps + counts.steps_lost + self.collectors.steps_open
         return report
 
     def turn(self) -> TurnReport | None:
@@ -140,9 +120,8 @@ class Coordinator:
             report = self._learn()
             if report is None:
                 until = min(deadline, time.perf_counter() + ASK_EVERY_S)
-                self._take_collected(self._wait_and_note(until))
-                # Those whose answers were there are not at work any more, however late it is.
-                self._watch.restart_hanging(self._open.collectors, self.pace.request_timeout_s)
+                self.collectors.take(self._wait_and_note(until))
+                self.collectors.restart_hanging()
                 self._take_imagined()
                 report = self._take_report()
             if report is not None:
@@ -172,7 +151,7 @@ class Coordinator:
         report = None
         self._learning.check()
         while self._learning.at_work:
-            self._take_collected(self._wait(time.perf_counter() + LONGEST_WAIT_S))
+            self.collectors.take(self._wait(time.perf_counter() + LONGEST_WAIT_S))
             report = self._take_report()
             if report is not None:
                 self._distribute(report)
@@ -191,26 +170,28 @@ class Coordinator:
 
     def adapt(self) -> None:
         """Has collectors and rollout workers grow or shrink where they may."""
-        load, self._load = self._load, Load()
-        if self.elastic is not None:
-            batches = (*self._collected, *self._learning.real)
-            batches_of = {batch.collector for batch in batches}
-            self.elastic.adapt(load, self._open.collectors | batches_of)
+        self.collectors.adapt({batch.collector for batch in self._learning.real})
         if self.pool is not None:
             answers = (*self._imagined, *self._learning.imagined)
             self.pool.adapt({answer.worker for answer in answers})
-        # Who has left would stay among the workers that are shown, at no transitions a second.
-        present = {("collector", number) for number in self.collectors.actor_ids() or [0]}
+
+    @property
+    def handed_over(self) -> dict[tuple[str, int], int]:
+        """Transitions of each worker that is here, by its role and number."""
+        groups = {"collector": self.collectors.handed_over}
         if self.pool is not None:
-            present |= {("rollout_worker", number) for number in self.pool.manager.actor_ids()}
-        for gone in self.handed_over.keys() - present:
-            del self.handed_over[gone]
+            groups["rollout_worker"] = self.pool.handed_over
+        return {
+            (role, worker): transitions
+            for role, group in groups.items()
+            for worker, transitions in group.items()
+        }
 
     def actor_counts(self) -> dict[str, int]:
         """Actors that work now, and those that were asked for and do not run yet."""
         workers, elastic = (self.pool.manager, self.pool.elastic) if self.pool else (None, None)
         return {
-            **count_actors("collectors", self.collectors, self.elastic),
+            **count_actors("collectors", self.collectors.manager, self.collectors.elastic),
             **count_actors("rollout_workers", workers, elastic),
         }
 
@@ -220,147 +201,24 @@ class Coordinator:
         return {
             "queue_collected": collected,
             "queue_imagined": imagined,
-            "queue_collect_requests": len(self._open),
+            "queue_collect_requests": self.collectors.num_open,
             "queue_rollout_requests": 0 if self.pool is None else len(self.pool.published_at),
         }
 
-    # Collectors
-
     def _request_steps(self) -> None:
-        self._held_by = None
-        if self.collectors.num_actors() == 0:
-            # In this process: one batch at a time, and none while the learner is at work.
-            if not self._collected and not self._learning.at_work:
-                assert self.local_collector is not None
-                opened, arguments = self._next_request()
-                if not self._within_lag(opened):
-                    self._held_by = self._oldest_weights_user()
-                    return
-                answer = self.local_collector.collect(**arguments)
-                if isinstance(answer, Failed):
-                    raise answer.error
-                (reference,), steps, metrics = answer
-                self.counts.steps_requested += steps
-                self._take_batch(opened, WaitingBatch(0, reference, steps, metrics))
-            return
-        healthy = self.collectors.healthy_actor_ids()
-        if not healthy:
-            self._watch.check_that_some_return(self.elastic)
-        # Ray's manager drops the requests of a collector that it finds dead: no answer will come.
-        for collector in self._open.collectors - set(healthy):
-            self._give_up(collector)
-        # A collector whose batch still waits for the learner is left: more would only grow old.
-        waiting = {batch.collector for batch in self._collected}
-        retiring = set() if self.elastic is None else self.elastic.retiring
-        for place in range(REQUESTS_PER_COLLECTOR):  # a first request for each before a second
-            for index in self._open.with_at_most(place, healthy):
-                if index in waiting or index in retiring:
-                    continue
-                opened, arguments = self._next_request()
-                opened.collector = index
-                if not self._within_lag(opened):
-                    if place == 0:
-                        self._held_by = self._oldest_weights_user()
-                    return
-                tag = f"{COLLECT}{self._requests}"
-                if self.collectors.foreach_actor_async(
-                    collect, tag=tag, kwargs=arguments, remote_actor_ids=[index]
-                ):
-                    self._requests += 1
-                    if index not in self._open.collectors:
-                        self._watch.begins(index)
-                    opened.reference = newest_reference(self.collectors)
-                    self._open.add(tag, opened)
-                    self.counts.steps_requested += opened.steps
-
-    def _give_up(self, collector: int) -> None:
-        """Counts a failure, and as lost what the collector still had to do."""
-        self.counts.worker_failures += 1
-        self.counts.steps_lost += sum(opened.steps for opened in self._open.pop_all_of(collector))
-
-    def _next_request(self) -> tuple[OpenRequest, dict[str, Any]]:
         assert self.latest is not None
-        steps = self.pace.steps_per_request
-        begun = self.counts.steps_returned + self._steps_open()
-        arguments: dict[str, Any] = {
-            "vector_steps": self.pace.vector_steps,
-            "first_step": begun,
-        }
-        if begun < self.pace.num_random_steps:
-            return OpenRequest(None, steps), {**arguments, "policy": None}
-        return OpenRequest(self.latest.env_steps, steps), {
-            **arguments,
-            "policy": [self.latest.policy],
-        }
-
-    def _within_lag(self, opened: OpenRequest) -> bool:
-        """Whether every open request would still be within the lag if this one went out too."""
-        published = [] if self.pool is None else self.pool.published_at
-        in_use = (self._open.oldest_weights, opened.published_at)
-        published += [published_at for published_at in in_use if published_at is not None]
-        if not published:
-            return True
-        steps_then = self.counts.steps_returned + self._steps_open() + opened.steps
-        return steps_then - min(published) <= self.pace.max_weight_lag
-
-    def _oldest_weights_user(self) -> str:
-        imagining = min(self.pool.published_at, default=None) if self.pool is not None else None
-        collecting = self._open.oldest_weights
-        if imagining is not None and (collecting is None or imagining < collecting):
-            return "pool"
-        return "collectors"
-
-    def _steps_open(self) -> int:
-        return self._open.steps
-
-    def _take_collected(self, answered: set[str]) -> None:
-        """Takes in the answers under these tags."""
-        if not answered:
-            return
-        for result in self.collectors.fetch_ready_async_reqs(tags=list(answered)):
-            if result.tag not in self._open:
-                continue  # given up with its collector just now
-            if not result.ok:
-                self._give_up(result.actor_id)
-                continue
-            opened, answer = self._open.pop(result.tag), result.get()
-            self._watch.begins(opened.collector)
-            if isinstance(answer, Failed):  # the collector lives, and answers its other request
-                self.counts.worker_failures += 1
-                self.counts.steps_lost += opened.steps
-                self._failures_in_a_row += 1
-                if self._failures_in_a_row >= FAILURES_IN_A_ROW:
-                    raise answer.error
-                continue
-            (reference,), steps, metrics = answer
-            self.counts.steps_requested -= opened.steps - steps
-            self._take_batch(opened, WaitingBatch(result.actor_id, reference, steps, metrics))
-            self._failures_in_a_row = 0
-        for tag in answered:  # the manager has dropped it, and its collector is back already
-            if tag in self._open and not is_under_way(self.collectors, self._open[tag].reference):
-                self._give_up(self._open[tag].collector)
-
-    def _take_batch(self, opened: OpenRequest, batch: WaitingBatch) -> None:
-        self.counts.steps_returned += batch.steps
-        if opened.published_at is not None:
-            self._note_lag(opened.published_at)
-        self._collected.append(batch)
-        self.handed_over["collector", batch.collector] += batch.steps
-
-    def _note_lag(self, published_at: int) -> None:
-        lag = self.counts.steps_returned - published_at
-        self.counts.weight_lag = max(self.counts.weight_lag, lag)
-        self.counts.weight_lag_max = max(self.counts.weight_lag_max, lag)
+        imagining = [] if self.pool is None else self.pool.published_at
+        self.collectors.request_steps(self.latest, imagining, self._learning.at_work)
 
     # Learner
 
     def _learn(self) -> TurnReport | None:
         """Gives the learner what has come in, if it is free; its report if it is in-process."""
         self._learning.check()
-        if self._learning.at_work or not (self._collected or self._imagined):
+        if self._learning.at_work or not (self.collectors.waiting or self._imagined):
             return None
-        batches, imagined = self._collected, self._imagined
-        self._collected, self._imagined = [], []
+        batches = self.collectors.take_waiting()
+        imagined, self._imagined = self._imagined, []
         self._waited = (len(batches), len(imagined))
         parts = None if self.pool is None else self.pool.size
         report = self._learning.begin(batches, imagined, parts)
@@ -398,29 +256,26 @@ class Coordinator:
         if self.pool is None:
             return
         for answer in self.pool.take():
-            self._note_lag(answer.published_at)
+            self.counts.note_lag(answer.published_at)
             self._imagined.append(answer)
-            self.handed_over["rollout_worker", answer.worker] += answer.rows
 
     def _wait_and_note(self, deadline: float) -> set[str]:
         """Waits, and notes who was at work meanwhile and whom the learner waited for."""
         began = time.perf_counter()
         answered = self._wait(deadline)
         seconds = time.perf_counter() - began
-        self._watch.note_waited(min(seconds, ASK_EVERY_S))  # the process itself may be stopped
-        at_rest = not self._learning.at_work
-        self._load.seconds += seconds
-        self._load.busy_s += seconds * len(self._open.collectors)
+        self.collectors.note_waited(seconds, at_most=ASK_EVERY_S)
+        at_rest, held_by = not self._learning.at_work, self.collectors.held_by
         # Where the lag holds collectors back, more of them would only wait too.
-        if at_rest and self._held_by is None:
-            self._load.waited_s += seconds
+        if at_rest and held_by is None:
+            self.collectors.load.waited_s += seconds
             self.counts.waited_for_steps_s += seconds
         elif at_rest:
             self.counts.waited_for_lag_s += seconds
         if self.pool is not None:
             self.pool.load.seconds += seconds
             self.pool.load.busy_s += seconds * self.pool.num_busy
-            if at_rest and self._held_by == "pool":
+            if at_rest and held_by == "pool":
                 self.pool.load.waited_s += seconds
         return answered
 
@@ -431,7 +286,7 @@ class Coordinator:
             The tags of what collectors have answered.
         """
         # A collector answers in order, so its oldest request is the one to look at.
-        tags = self._open.next_answers()
+        tags = self.collectors.next_answers()
         references = [*tags, *self._learning.open_answers]
         if self.pool is not None:
             references += under_way(self.pool.manager, "imagine")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -205,3 +206,9 @@ def count_actors(
         f"num_healthy_{name}": 0 if manager is None else manager.num_healthy_actors(),
         f"num_pending_{name}": 0 if elastic is None else elastic.num_pending,
     }
+
+
+def forget_gone(transitions: Counter[int], manager: FaultTolerantActorManager) -> None:
+    """Drops the actors that have left from these counts: shown on, they would seem to idle."""
+    for gone in transitions.keys() - set(manager.actor_ids()):
+        del transitions[gone]

@@ -152,6 +152,12 @@ class FlowCounts:
     waited_for_steps_s: float = 0.0
     waited_for_lag_s: float = 0.0
 
+    def note_lag(self, published_at: int) -> None:
+        """Notes the age of weights that were used, by the steps at which they were published."""
+        lag = self.steps_returned - published_at
+        self.weight_lag = max(self.weight_lag, lag)
+        self.weight_lag_max = max(self.weight_lag_max, lag)
+
     def note_non_finite(self, statistics: Mapping[str, float]) -> None:
         """Counts the statistics of a turn that are infinite or no number."""
         self.non_finite_statistics += sum(not math.isfinite(value) for value in statistics.values())

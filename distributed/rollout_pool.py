@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
-from distributed.elasticity import ElasticActors, Load
+from distributed.elasticity import ElasticActors, Load, forget_gone
 from distributed.failure import FAILURES_IN_A_ROW, Failed, raise_if_none_returns
 from distributed.rollout_worker import RolloutWorker
 from mnm import Settings, TaskSpaces
@@ -98,6 +98,7 @@ class RolloutPool:
             else None
         )
         self.load = Load()  # since the pool last adapted to it
+        self.handed_over: Counter[int] = Counter()  # transitions, by worker that is here
         self._waiting: deque[_Job] = deque()
         self._running: dict[int, _Job] = {}
         self._failures_in_a_row = 0
@@ -177,6 +178,7 @@ class RolloutPool:
             if result.ok and not isinstance(answer, Failed):
                 (reference,), rows = answer
                 answers.append(Imagined(reference, rows, job.published_at, result.actor_id))
+                self.handed_over[result.actor_id] += rows
                 self._failures_in_a_row = self._deaths_in_a_row = 0
                 continue
             self._waiting.appendleft(job)
@@ -232,6 +234,7 @@ class RolloutPool:
             job = self._running.pop(index)
             if not job.is_dropped:
                 self._waiting.appendleft(job)
+        forget_gone(self.handed_over, self.manager)
         self.dispatch()
 
     def stop(self) -> None:

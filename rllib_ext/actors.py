@@ -10,7 +10,7 @@ import ray
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
-from distributed.coordinator import REQUESTS_PER_COLLECTOR
+from distributed.collector_group import REQUESTS_PER_COLLECTOR
 from distributed.elasticity import ElasticActors
 from distributed.rollout_pool import RolloutPool
 from rllib_ext.config import MnMConfig

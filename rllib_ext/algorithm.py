@@ -288,7 +288,7 @@ class MnM(Algorithm):
             self._rest_learner()
         state = super().get_state(components, **kwargs)
         if components is None:
-            here, runners = self._collects_here, self.coordinator.collectors.num_actors()
+            here, runners = self._collects_here, self.coordinator.collectors.manager.num_actors()
             remote = runners * self.config.num_envs_per_env_runner
             state[FLOW_STATE] = {
                 "counts": asdict(self.coordinator.counts),
@@ -330,7 +330,7 @@ class MnM(Algorithm):
     @property
     def _collects_here(self) -> bool:
         """Whether the environments are stepped in this process."""
-        return self.coordinator.collectors.num_actors() == 0
+        return self.coordinator.collectors.manager.num_actors() == 0
 
     def save_to_path(self, path: Any = None, *, filesystem: Any = None, **kwargs: Any) -> str:
         """Saves a checkpoint, the replay with it; last of all `task.json`, the mark of a whole one.
@@ -377,8 +377,8 @@ class MnM(Algorithm):
         if learners is not None:
             close_learner(learners, self.config.output)
         coordinator = vars(self).get("coordinator")
-        if coordinator is not None and coordinator.elastic is not None:
-            coordinator.elastic.stop()
+        if coordinator is not None:
+            coordinator.collectors.stop()
         pool = getattr(self, "pool", None)
         if pool is not None:
             pool.stop()

@@ -9,7 +9,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from distributed.coordinator import REQUESTS_PER_COLLECTOR
+from distributed.collector_group import REQUESTS_PER_COLLECTOR
 from mnm import Settings
 from mnm.settings import (
     Algorithm,

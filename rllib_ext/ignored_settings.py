@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from distributed.coordinator import REQUESTS_PER_COLLECTOR
+from distributed.collector_group import REQUESTS_PER_COLLECTOR
 
 # Those of RLlib's learner, and what to use instead.
 REPLACED_SETTINGS = {

@@ -6,7 +6,7 @@ They answer the few methods of Ray's `FaultTolerantActorManager` that the coordi
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -317,6 +317,7 @@ class ScriptedPool(RolloutPool):
         self.manager = manager
         self.elastic = None
         self.load = Load()
+        self.handed_over = Counter()
         self._waiting = deque()
         self._running = {}
         self._failures_in_a_row = 0

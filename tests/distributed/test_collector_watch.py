@@ -40,7 +40,8 @@ def watched(
 ) -> Flow:
     """Two collectors; Ray has one that is killed back at once."""
     flow = Flow(2, advance=advance, max_weight_lag=1000)
-    flow.coordinator.pace = replace(flow.coordinator.pace, request_timeout_s=timeout_s)
+    group = flow.coordinator.collectors
+    group.pace = replace(group.pace, request_timeout_s=timeout_s)
 
     def kill(actor: int, no_restart: bool) -> None:
         assert not no_restart
@@ -73,7 +74,7 @@ def test_a_collector_that_hangs_is_restarted(
     assert clock.killed == [1, 1]  # at 16 s and, still hanging, again
     assert counts.worker_failures == 2
     assert counts.steps_lost == 2 * 2 * flow.steps
-    under_way = flow.coordinator._steps_open()
+    under_way = flow.coordinator.collectors.steps_open
     assert counts.steps_requested == counts.steps_returned + counts.steps_lost + under_way
     assert 1 in {request.actor_id for request in flow.collectors.asked[-2:]}
     warnings = [record.getMessage() for record in caplog.records]
@@ -163,7 +164,7 @@ def test_collectors_beside_the_reserved_ones_may_take_their_place(
 ) -> None:
     monkeypatch.setattr(collector_watch, "raise_if_none_returns", raise_at_once)
     flow = Flow(2, advance=both_die)
-    flow.coordinator.elastic = ElasticActors(
+    flow.coordinator.collectors.elastic = ElasticActors(
         flow.collectors,  # type: ignore[arg-type]
         lambda number: number,
         most,

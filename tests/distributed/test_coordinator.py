@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from ray.exceptions import RayActorError
 
 from distributed import failure
-from distributed.coordinator import ASK_EVERY_S, REQUESTS_PER_COLLECTOR
+from distributed.collector_group import REQUESTS_PER_COLLECTOR
+from distributed.coordinator import ASK_EVERY_S
 from distributed.failure import FAILURES_IN_A_ROW, Failed
 from tests.distributed.scripted_flow import (
     Flow,
@@ -23,7 +24,7 @@ from tests.distributed.scripted_flow import (
 def assert_ledger_balances(flow: Flow) -> None:
     """Requested = returned + lost + open."""
     counts = flow.coordinator.counts
-    under_way = flow.coordinator._steps_open()
+    under_way = flow.coordinator.collectors.steps_open
     assert counts.steps_requested == counts.steps_returned + counts.steps_lost + under_way
 
 

@@ -240,9 +240,9 @@ def make_elastic(flow: Flow, fake: FakeRay) -> tuple[ScriptedRule, ScriptedRule]
     """Lets collectors and rollout workers grow to three; returns the two wishes."""
     pool, wishes = flow.coordinator.pool, (ScriptedRule(), ScriptedRule())
     assert pool is not None
-    flow.coordinator.elastic = ElasticActors(flow.collectors, fake.start, 3)
+    flow.coordinator.collectors.elastic = ElasticActors(flow.collectors, fake.start, 3)
     pool.elastic = ElasticActors(flow.workers, fake.start, 3)
-    flow.coordinator.elastic.rule, pool.elastic.rule = wishes  # type: ignore[assignment]
+    flow.coordinator.collectors.elastic.rule, pool.elastic.rule = wishes  # type: ignore[assignment]
     return wishes
 
 
@@ -301,7 +301,7 @@ def test_the_books_balance_whoever_comes_goes_and_dies(events: list[tuple[str, i
         wishes = make_elastic(flow, fake)
         flow.run(turns=1000)
     counts = flow.coordinator.counts
-    under_way = flow.coordinator._steps_open()
+    under_way = flow.coordinator.collectors.steps_open
     assert counts.steps_requested == counts.steps_returned + counts.steps_lost + under_way
     assert max(flow.ages, default=0) <= 60
     given_to_learner = [reference for turn in flow.batches_of_turns for reference in turn]
@@ -380,7 +380,7 @@ def test_whom_the_learner_waits_for(slow: str, monkeypatch: pytest.MonkeyPatch) 
     with suppress(ScriptOver):
         while True:
             flow.coordinator.turn()
-    collecting, imagining = flow.coordinator._load, flow.coordinator.pool.load
+    collecting, imagining = flow.coordinator.collectors.load, flow.coordinator.pool.load
     waits = {"collect": collecting.shortage, "imagine": imagining.waited_s / imagining.seconds}
     assert collecting.seconds == imagining.seconds > 250
     for kind, share in waits.items():

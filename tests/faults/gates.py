@@ -256,7 +256,7 @@ def check_ledger(algo: MnM) -> None:
     counts, coordinator = algo.coordinator.counts, algo.coordinator
     assert coordinator.latest is not None
     assert counts.steps_requested == (
-        counts.steps_returned + counts.steps_lost + coordinator._steps_open()
+        counts.steps_returned + counts.steps_lost + coordinator.collectors.steps_open
     )
-    waiting = sum(batch.steps for batch in coordinator._collected)
+    waiting = sum(batch.steps for batch in coordinator.collectors.waiting)
     assert coordinator.latest.env_steps == counts.steps_returned - waiting

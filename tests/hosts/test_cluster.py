@@ -12,7 +12,7 @@ import pyarrow.dataset
 import pytest
 import torch
 
-from distributed.coordinator import REQUESTS_PER_COLLECTOR
+from distributed.collector_group import REQUESTS_PER_COLLECTOR
 from rllib_ext.checkpoint_files import AGENT_FILE, LEARNER_FOLDER
 from tests.faults.gates import check_account
 from tests.hosts.lab import DISK, SHARED, Desk, Host, processes_in, wait_for

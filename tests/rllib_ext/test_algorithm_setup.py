@@ -23,7 +23,7 @@ def test_pace_and_known_termination_are_those_of_the_config(
     config = tiny_config("mnm", termination="mnm.terminations:hopper", max_weight_lag=70)
     config.env_runners(num_envs_per_env_runner=3, rollout_fragment_length=4, sample_timeout_s=17.0)
     with built(config) as algo:
-        assert algo.coordinator.pace == Pace(
+        assert algo.coordinator.collectors.pace == Pace(
             vector_steps=4,
             steps_per_request=12,
             num_random_steps=SMALL["num_random_steps"],

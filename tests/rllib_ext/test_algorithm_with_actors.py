@@ -84,7 +84,8 @@ def test_no_row_and_no_weight_crosses_the_driver(
     before = coordinator.counts.steps_returned
     for _ in range(6):
         algo.training_step()
-        assert all(isinstance(batch.reference, ray.ObjectRef) for batch in coordinator._collected)
+        waiting = coordinator.collectors.waiting
+        assert all(isinstance(batch.reference, ray.ObjectRef) for batch in waiting)
     monkeypatch.undo()
     assert coordinator.counts.steps_returned > before
     parts = [part for value in fetched for part in walk(value)]
@@ -110,7 +111,7 @@ def walk(value: Any) -> Iterator[Any]:
 
 def test_a_turn_is_one_call_of_the_learner(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     algo, _ = remote
-    manager = algo.coordinator.learner
+    manager = algo.learner_group._worker_manager
     calls: list[str] = []
     plain = manager.foreach_actor_async
 

@@ -45,7 +45,7 @@ def script_rules(algo: MnM) -> None:
 
 
 def runners_of(algo: MnM) -> ElasticActors:
-    group = algo.coordinator.elastic
+    group = algo.coordinator.collectors.elastic
     assert group is not None
     return group
 
@@ -77,9 +77,9 @@ def check_books(algo: MnM) -> None:
     """Every step that was asked for is accounted for, and the ratio is exact."""
     algo.coordinator.finish_learning()
     counts, latest = algo.coordinator.counts, algo.coordinator.latest
-    under_way = algo.coordinator._steps_open()
+    under_way = algo.coordinator.collectors.steps_open
     assert counts.steps_requested == counts.steps_returned + counts.steps_lost + under_way
-    waiting = sum(batch.steps for batch in algo.coordinator._collected)
+    waiting = sum(batch.steps for batch in algo.coordinator.collectors.waiting)
     assert counts.steps_returned == latest.env_steps + waiting
     assert latest.updates == latest.env_steps - SMALL["num_random_steps"] > 0
     assert counts.weight_lag_max <= algo.config.resolved_max_weight_lag()

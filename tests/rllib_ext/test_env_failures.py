@@ -140,7 +140,7 @@ def test_an_error_of_our_own_is_not_the_environments() -> None:
 def check_ledger(algo: Any) -> None:
     counts = algo.coordinator.counts
     assert counts.steps_requested == (
-        counts.steps_returned + counts.steps_lost + algo.coordinator._steps_open()
+        counts.steps_returned + counts.steps_lost + algo.coordinator.collectors.steps_open
     )
 
 
