@@ -259,6 +259,8 @@ class Coordinator:
             self.counts.note_lag(answer.published_at)
             self._imagined.append(answer)
 
+    # Waiting
+
     def _wait_and_note(self, deadline: float) -> set[str]:
         """Waits, and notes who was at work meanwhile and whom the learner waited for."""
         began = time.perf_counter()
