@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from mnm.classifier import TransitionClassifier
-from mnm.dynamics import DynamicsEnsemble
+from mnm.dynamics import DynamicsEnsemble, given_end
 from mnm.policy import TanhGaussianPolicy
 from mnm.rewards import RewardTransform
 from mnm.settings import Settings
@@ -149,13 +149,13 @@ def imagined_bounds(
         actions = policy.explore(observations, generator)
         following, predicted = dynamics.sample(observations, actions, generator, members)
         logit = classifier(classifier.inputs(dynamics.normaliser, observations, actions, following))
-        log_reward, _ = rewards.log_predicted(predicted)
+        ended = dynamics.ends(observations, actions, following, generator)
+        log_reward, _ = rewards.log_predicted(given_end(predicted, ended))
         log_reward = torch.lerp(
             torch.full_like(log_reward, rewards.log_terminal_or_smallest), log_reward, alive
         )
         totals = totals + reward_weight * log_reward + ratio_weight * alive * logit
         log_returns = torch.logaddexp(log_returns, step * math.log(rewards.gamma) + log_reward)
-        ended = dynamics.ends(observations, actions, following, generator)
         alive = alive * (~ended).float()
         observations = torch.where(alive[:, None] > 0, following, observations)
     return totals, log_returns

@@ -1,4 +1,4 @@
-"""Probabilistic dynamics ensemble q(s', r | s, a), and the head for unknown terminations."""
+"""Probabilistic dynamics ensemble q(s', r | s, a, d), and the head for unknown terminations d."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class Prediction:
     """What the ensemble says of a batch, one slice of rows per member.
 
     Attributes:
-        mean: [M, N/M, obs + 1] of the normalised (s' - s, r).
+        mean: [M, N/M, obs + 2] of the normalised s' - s and of two rewards, that of a transition
+            that goes on and that of one that ends the task. With one for both, what an end alone
+            pays is spread over the states before it, where it can be collected for ever.
         log_variance: [M, N/M, obs] of the normalised s' - s. The reward has unit variance: where it
             jumps, as at a fall, a learned one would outweigh the whole of the dynamics.
     """
@@ -63,13 +65,31 @@ class Prediction:
         loss = half_square + 0.5 * (self.log_variance + math.log(2 * math.pi))
         return loss * torch.exp(nll_beta * self.log_variance.detach()) if nll_beta else loss
 
-    def reward_nll(self, targets: Tensor) -> Tensor:
-        """-log q of the normalised r in `targets` [..., obs + 1], up to a constant [...]."""
-        return 0.5 * (targets[..., -1] - self.mean[..., -1]).square()
+    def reward_nll(self, targets: Tensor, terminateds: Tensor) -> Tensor:
+        """-log q of the normalised r in `targets` [..., obs + 1], up to a constant [...].
+
+        Args:
+            targets: [..., obs + 1].
+            terminateds: [...] whether the transitions end the task.
+        """
+        mean = given_end(self.mean[..., -2:], terminateds)
+        return 0.5 * (targets[..., -1] - mean).square()
+
+
+def given_end(pair: Tensor, ended: Tensor) -> Tensor:
+    """What holds of transitions that go on, or that end; the mean of both by the probability.
+
+    Args:
+        pair: [..., 2] of a transition that goes on, and of one that ends.
+        ended: [...] 0 or 1, or the probability of an end.
+    """
+    return torch.lerp(pair[..., 0], pair[..., 1], ended.to(pair.dtype))
 
 
 class DynamicsEnsemble(nn.Module):
-    """Diagonal Gaussians over (s' - s, r), one per member (Chua et al. 2018; Janner et al. 2019).
+    """Diagonal Gaussians over s' - s and r, one per member (Chua et al. 2018; Janner et al. 2019).
+
+    The reward is that given whether the transition ends the task (this project's own).
 
     Args:
         observation_dim: width of an observation.
@@ -94,7 +114,7 @@ class DynamicsEnsemble(nn.Module):
             settings.ensemble_size,
             observation_dim + action_dim,
             settings.dynamics_hidden_sizes,
-            2 * observation_dim + 1,
+            2 * observation_dim + 2,
             activation="silu",
         )
         self.register_buffer("elites", torch.arange(settings.num_elites))
@@ -110,7 +130,7 @@ class DynamicsEnsemble(nn.Module):
         """Mean and log-variance; rows [N, ...] for every member, or [M, N, ...] of their own."""
         inputs = self.normaliser.inputs(observations, actions)
         width = self.observation_dim
-        mean, log_variance = self.networks(inputs, members).split([width + 1, width], dim=-1)
+        mean, log_variance = self.networks(inputs, members).split([width + 2, width], dim=-1)
         return Prediction(mean, soft_clamp(log_variance, LOG_VARIANCE_MIN, LOG_VARIANCE_MAX))
 
     def split(self, rows: Tensor, members: int) -> Tensor:
@@ -120,16 +140,17 @@ class DynamicsEnsemble(nn.Module):
     def decode(
         self, observations: Tensor, prediction: Prediction, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Next observations [N, obs] by reparameterised noise [N, obs], and mean rewards [N].
+        """Next observations [N, obs] by reparameterised noise [N, obs], and mean rewards [N, 2] of
+        a transition that goes on and of one that ends (`given_end`).
 
         The reward is the head's mean: its noise would only add variance to the targets.
         """
         width = self.observation_dim
-        mean = prediction.mean.reshape(-1, width + 1)
+        mean = prediction.mean.reshape(-1, width + 2)
         deviation = torch.exp(0.5 * prediction.log_variance).reshape(-1, width)
-        drawn = torch.cat([torch.addcmul(mean[:, :width], deviation, noise), mean[:, width:]], -1)
-        change_and_reward = self.normaliser.denormalise_targets(drawn)
-        return observations + change_and_reward[:, :width], change_and_reward[:, width]
+        change = torch.addcmul(mean[:, :width], deviation, noise)
+        changes, rewards = self.normaliser.denormalise(change, mean[:, width:])
+        return observations + changes, rewards
 
     def sample(
         self,
@@ -147,7 +168,7 @@ class DynamicsEnsemble(nn.Module):
             members: [M] the members to draw from; None: all.
 
         Returns:
-            Next observations [N, obs], rewards [N].
+            Next observations [N, obs], rewards [N, 2] as of `decode`.
         """
         count = len(observations)
         number = self.networks.members if members is None else len(members)

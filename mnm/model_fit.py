@@ -98,7 +98,8 @@ class ModelFitter:
             members = None if settings.algo == "mnm" else dynamics.elites
             prediction = dynamics.predict(holdout.observations, holdout.actions, members)
             nll = prediction.change_nll(targets).mean()
-            change_error = (prediction.mean - targets)[..., : dynamics.observation_dim]
+            width = dynamics.observation_dim
+            change_error = prediction.mean[..., :width] - targets[..., :width]
             rmse = change_error.square().mean().sqrt()
         return FitReport(steps, float(nll), float(rmse))
 
@@ -107,7 +108,10 @@ class ModelFitter:
         prediction = dynamics.predict(batch.observations, batch.actions)
         targets = dynamics.normaliser.targets(batch)
         # Summed over the members, so that each one's gradient is that of its own mean.
-        loss = self._losses(prediction, targets, self.settings.dynamics_nll_beta).sum()
+        losses = self._losses(
+            prediction, targets, batch.terminateds, self.settings.dynamics_nll_beta
+        )
+        loss = losses.sum()
         if dynamics.termination_head is not None:
             own = [
                 column[0] for column in (batch.observations, batch.actions, batch.next_observations)
@@ -122,11 +126,13 @@ class ModelFitter:
     def _holdout_losses(self, holdout: Batch, targets: Tensor) -> Tensor:
         """The loss [E] of every member on the held-out rows."""
         prediction = self.dynamics.predict(holdout.observations, holdout.actions)
-        return self._losses(prediction, targets)
+        return self._losses(prediction, targets, holdout.terminateds)
 
     @staticmethod
-    def _losses(prediction: Prediction, targets: Tensor, nll_beta: float = 0.0) -> Tensor:
+    def _losses(
+        prediction: Prediction, targets: Tensor, terminateds: Tensor, nll_beta: float = 0.0
+    ) -> Tensor:
         """-log q [E] of each member, outliers held down: per dimension of s' - s, and of r with
         unit variance."""
         change_loss = prediction.change_loss(targets, nll_beta).mean((1, 2))
-        return change_loss + prediction.reward_nll(targets).mean(1)
+        return change_loss + prediction.reward_nll(targets, terminateds).mean(1)

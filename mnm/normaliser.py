@@ -55,9 +55,13 @@ class Normaliser(nn.Module):
         """Normalised (s' - s, r) [..., obs + 1]."""
         return (self.raw_targets(batch) - self.target_mean) / self.target_scale
 
-    def denormalise_targets(self, targets: Tensor) -> Tensor:
-        """(s' - s, r) [..., obs + 1] in the environment's units."""
-        return targets * self.target_scale + self.target_mean
+    def denormalise(self, changes: Tensor, rewards: Tensor) -> tuple[Tensor, Tensor]:
+        """s' - s [..., obs] and any number of rewards [..., K] in the environment's units."""
+        mean, scale, width = self.target_mean, self.target_scale, self.observation_dim
+        return (
+            torch.addcmul(mean[:width], changes, scale[:width]),
+            torch.addcmul(mean[width:], rewards, scale[width:]),
+        )
 
     def changes(self, observations: Tensor, next_observations: Tensor) -> Tensor:
         """Normalised s' - s [..., obs]."""

@@ -121,11 +121,11 @@ class RewardTransform:
             )
 
     def log(self, rewards: Tensor) -> Tensor:
-        """log r' of rewards [N] that `check` has passed."""
+        """log r' of rewards [...] that `check` has passed."""
         return self.beta * rewards if self.kind == "exp" else (rewards + self.shift).log()
 
     def log_predicted(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """log r' of predicted rewards [N], held between the smallest and the largest real one, and
+        """log r' of predicted rewards [...], held between the smallest and largest real one, and
         which were below it."""
         floored = rewards < self.smallest
         return self.log(rewards.clamp(self.smallest, self.largest)), floored

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnm.dynamics import DynamicsEnsemble
+from mnm.dynamics import DynamicsEnsemble, given_end
 from mnm.policy import TanhGaussianPolicy
 from mnm.settings import Settings
 from mnm.transitions import Transitions
@@ -84,7 +84,7 @@ def _rollout_parts(
     for step in range(length):
         actions = policy.explore(observations, generator)
         next_observations, rewards = dynamics.sample(observations, actions, generator, members)
-        finite = next_observations.isfinite().all(-1) & rewards.isfinite()
+        finite = next_observations.isfinite().all(-1) & rewards.isfinite().all(-1)
         if not finite.all():
             observations, actions, rows = observations[finite], actions[finite], rows[finite]
             next_observations, rewards = next_observations[finite], rewards[finite]
@@ -94,7 +94,7 @@ def _rollout_parts(
             Transitions(
                 observations=observations.cpu().numpy(),
                 actions=actions.cpu().numpy(),
-                rewards=rewards.cpu().numpy(),
+                rewards=given_end(rewards, ended).cpu().numpy(),
                 next_observations=next_observations.cpu().numpy(),
                 terminateds=terminateds,
                 truncateds=~terminateds & (step == length - 1),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mnm.agent_networks import Networks
 from mnm.classifier import TransitionClassifier
-from mnm.dynamics import DynamicsEnsemble
+from mnm.dynamics import DynamicsEnsemble, given_end
 from mnm.replay import Batch, ReplayBuffer
 from mnm.rewards import RewardTransform
 from mnm.running_means import RunningMeans
@@ -225,19 +225,20 @@ class JointUpdate:
         observations, actions = batch.observations, batch.actions
         with torch.no_grad():
             imagined, predicted_rewards = dynamics.sample(observations, actions, self.generator)
-            log_reward, floored = self.rewards.log_predicted(predicted_rewards)
+            ended = dynamics.termination(observations, actions, imagined)
+            log_rewards, floored = self.rewards.log_predicted(predicted_rewards)
+            log_reward = given_end(log_rewards, ended)
             log_reward[:number_real] = self.rewards.log(batch.rewards[:number_real])
             logit = classifier(
                 classifier.inputs(dynamics.normaliser, observations, actions, imagined)
             ).clamp(-settings.logit_clip, settings.logit_clip)
-            ended = dynamics.termination(observations, actions, imagined)
             following = torch.lerp(
                 self._next_value(imagined),
                 torch.full_like(ended, self.rewards.terminal_value),
                 ended,
             )
         self._means.add(
-            rewards_floored=floored[number_real:].sum().float(),
+            rewards_floored=given_end(floored[number_real:].float(), ended[number_real:]).sum(),
             log_reward=log_reward.mean(),
             log_ratio=logit.mean(),
         )
@@ -333,7 +334,8 @@ class JointUpdate:
             objective = going_on * (weighted_logit + following)
         targets = dynamics.split(normaliser.targets(real), members)
         change_loss = prediction.change_loss(targets)
-        reward_nll = prediction.reward_nll(targets).mean()
+        terminateds = dynamics.split(real.terminateds, members)
+        reward_nll = prediction.reward_nll(targets, terminateds).mean()
         # Summed over the dimensions: log q of the whole s', as logit C and V are of the whole s'.
         likelihood_loss = settings.likelihood_weight * change_loss.sum(-1).mean()
         loss = likelihood_loss + reward_nll - objective.mean()

@@ -79,9 +79,9 @@ class ModelOfTheTask:
         generator: torch.Generator,
         members: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Next observations [N, 1] and rewards [N]."""
+        """Next observations [N, 1] and rewards [N, 2], for an end the same."""
         following = MODEL.draw(observations, actions, generator)
-        return following, REWARD_SLOPE * observations[:, 0]
+        return following, REWARD_SLOPE * observations.expand(-1, 2)
 
     def ends(self, observations: Tensor, *_: object) -> Tensor:
         """False [N]."""

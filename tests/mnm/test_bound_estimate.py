@@ -170,8 +170,10 @@ def test_a_reward_of_an_evaluation_that_has_no_logarithm_is_refused(settings: Se
 
 
 class StandsStill(ModelOfTheTask):
+    """A step pays 0.5, one that ends 0.8."""
+
     def sample(self, observations: torch.Tensor, *_: object) -> tuple[torch.Tensor, torch.Tensor]:
-        return observations, torch.full((len(observations),), 0.5)
+        return observations, torch.tensor([0.5, 0.8]).expand(len(observations), 2)
 
 
 def test_imagined_terminations_are_absorbing(settings: Settings) -> None:
@@ -197,7 +199,7 @@ def test_imagined_terminations_are_absorbing(settings: Settings) -> None:
         steps,
         torch.Generator().manual_seed(0),
     )
-    log_rewards = np.array([BETA * 0.5, *[log_terminal] * (steps - 1)])
+    log_rewards = np.array([BETA * 0.8, *[log_terminal] * (steps - 1)])
     log_total, reward_weights, ratio_weights = horizon_weights(GAMMA, steps)
     expected = log_total + reward_weights @ log_rewards + ratio_weights[0] * logit
     np.testing.assert_allclose(samples.numpy(), expected, rtol=1e-5)

@@ -16,6 +16,7 @@ from mnm.dynamics import (
     OUTLIER,
     DynamicsEnsemble,
     Prediction,
+    given_end,
 )
 from mnm.terminations import inverted_pendulum
 from tests.mnm.small_cases import small_settings
@@ -30,7 +31,7 @@ def ensemble(members: int, num_elites: int = 1) -> DynamicsEnsemble:
 
 
 def telltale_ensemble(members: int) -> DynamicsEnsemble:
-    """Member m predicts a change of 100 m + s and the reward m + a, almost without noise."""
+    """Member m predicts a change of 100 m and the rewards m and -m, almost without noise."""
     dynamics = ensemble(members)
     numbers = torch.arange(members, dtype=torch.float32)
     with torch.no_grad():
@@ -39,13 +40,14 @@ def telltale_ensemble(members: int) -> DynamicsEnsemble:
         bias = dynamics.networks.biases[-1]
         bias[:, 0, :OBSERVATION_DIM] = 100 * numbers.unsqueeze(-1)
         bias[:, 0, OBSERVATION_DIM] = numbers
-        bias[:, 0, OBSERVATION_DIM + 1 :] = -1000.0
+        bias[:, 0, OBSERVATION_DIM + 1] = -numbers
+        bias[:, 0, OBSERVATION_DIM + 2 :] = -1000.0
     return dynamics
 
 
 def random_prediction() -> tuple[Prediction, Tensor]:
     torch.manual_seed(1)
-    prediction = Prediction(torch.randn(3, 5, 4), torch.randn(3, 5, 3))
+    prediction = Prediction(torch.randn(3, 5, 5), torch.randn(3, 5, 3))
     return prediction, torch.randn(3, 5, 4)
 
 
@@ -91,19 +93,27 @@ def test_weighted_loss_has_the_gradients_of_the_likelihood_times_a_power_of_the_
 
 def test_reward_likelihood_is_that_of_unit_variance_up_to_a_constant() -> None:
     prediction, targets = random_prediction()
-    expected = -Normal(prediction.mean[..., 3], 1.0).log_prob(targets[..., 3])
+    ends = torch.arange(15).view(3, 5) % 2
+    mean = torch.where(ends == 1, prediction.mean[..., 4], prediction.mean[..., 3])
+    expected = -Normal(mean, 1.0).log_prob(targets[..., 3])
     torch.testing.assert_close(
-        prediction.reward_nll(targets), expected - 0.5 * math.log(2 * math.pi)
+        prediction.reward_nll(targets, ends.float()), expected - 0.5 * math.log(2 * math.pi)
     )
 
 
-def test_prediction_has_one_mean_for_the_reward_and_bounded_variances() -> None:
+def test_what_holds_given_the_end_is_the_mean_of_both_by_its_probability() -> None:
+    pair = torch.tensor([[3.0, -5.0]]).expand(3, 2)
+    assert given_end(pair, torch.tensor([0.0, 1.0, 0.25])).tolist() == [3.0, -5.0, 1.0]
+    assert given_end(pair, torch.tensor([False, True, True])).tolist() == [3.0, -5.0, -5.0]
+
+
+def test_prediction_has_two_means_for_the_reward_and_bounded_variances() -> None:
     dynamics = ensemble(3)
     with torch.no_grad():
         dynamics.networks.weights[-1].mul_(1000)
     with torch.no_grad():
         prediction = dynamics.predict(torch.randn(50, 2), torch.randn(50, 1))
-    assert prediction.mean.shape == (3, 50, 3)
+    assert prediction.mean.shape == (3, 50, 4)
     assert prediction.log_variance.shape == (3, 50, 2)
     assert float(prediction.log_variance.min()) == pytest.approx(LOG_VARIANCE_MIN, abs=1e-3)
     assert float(prediction.log_variance.max()) == pytest.approx(LOG_VARIANCE_MAX, abs=1e-3)
@@ -127,7 +137,7 @@ def test_decoding_by_hand() -> None:
     dynamics.normaliser.target_mean.copy_(torch.tensor([1.0, -1.0, 10.0]))
     dynamics.normaliser.target_scale.copy_(torch.tensor([2.0, 0.5, 3.0]))
     # Two members, one row each: the change's mean, and its standard deviations 1 and 2.
-    mean = torch.tensor([[[0.5, 2.0, 1.0]], [[0.0, -2.0, -1.0]]])
+    mean = torch.tensor([[[0.5, 2.0, 1.0, 0.0]], [[0.0, -2.0, -1.0, 3.0]]])
     log_variance = torch.tensor([[[0.0, math.log(4.0)]], [[0.0, math.log(4.0)]]])
     observations = torch.tensor([[100.0, 200.0], [300.0, 400.0]])
     noise = torch.tensor([[1.0, -1.0], [0.0, 0.5]])
@@ -139,7 +149,7 @@ def test_decoding_by_hand() -> None:
         ]
     )
     torch.testing.assert_close(following, expected)
-    torch.testing.assert_close(rewards, torch.tensor([13.0, 7.0]))
+    torch.testing.assert_close(rewards, torch.tensor([[13.0, 10.0], [7.0, 19.0]]))
 
 
 def test_decoded_states_carry_gradients_to_the_networks() -> None:
@@ -168,8 +178,8 @@ def test_sample_has_the_mean_and_deviation_of_its_member() -> None:
     torch.testing.assert_close(following.mean(0), mean, atol=error, rtol=0)
     torch.testing.assert_close(following.std(0), deviation, atol=error, rtol=0)
     # Rewards are the head's mean, without noise.
-    expected = prediction.mean[0, 0, 2] * 3.0 + 10.0
-    torch.testing.assert_close(rewards, expected.expand(count), atol=1e-4, rtol=0)
+    expected = prediction.mean[0, 0, 2:] * 3.0 + 10.0
+    torch.testing.assert_close(rewards, expected.expand(count, 2), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 14, 100])
@@ -180,12 +190,12 @@ def test_rows_come_back_in_their_own_place(count: int) -> None:
         observations, torch.zeros(count, 1), torch.Generator().manual_seed(0)
     )
     assert following.shape == (count, 2)
-    assert rewards.shape == (count,)
+    assert rewards.shape == (count, 2)
     own_change = following - observations
     member = (own_change / 100).round()
-    # The change of one member and nothing of another row, and the reward of that same member.
+    # The change of one member and nothing of another row, and the rewards of that same member.
     assert (own_change - 100 * member).abs().max() < 0.1
-    assert torch.equal(member[:, 0], rewards.round())
+    assert torch.equal(torch.stack([member[:, 0], -member[:, 0]], dim=1), rewards.round())
     assert torch.equal(member[:, 0], member[:, 1])
 
 
@@ -195,12 +205,12 @@ def test_rows_are_predicted_from_their_own_inputs(count: int) -> None:
     with torch.no_grad():  # three equal members, almost without noise
         for parameter in dynamics.networks.parameters():
             parameter.copy_(parameter[:1].expand_as(parameter).clone())
-        dynamics.networks.biases[-1][..., OBSERVATION_DIM + 1 :] = -1000.0
+        dynamics.networks.biases[-1][..., OBSERVATION_DIM + 2 :] = -1000.0
     observations, actions = torch.randn(count, 2), torch.randn(count, 1)
     mean = dynamics.predict(observations, actions).mean[0]
     following, rewards = dynamics.sample(observations, actions, torch.Generator().manual_seed(0))
     torch.testing.assert_close(following, observations + mean[:, :2], atol=0.05, rtol=0)
-    torch.testing.assert_close(rewards, mean[:, 2])
+    torch.testing.assert_close(rewards, mean[:, 2:])
 
 
 def test_full_deals_use_every_member_equally() -> None:
@@ -208,7 +218,7 @@ def test_full_deals_use_every_member_equally() -> None:
     _, rewards = dynamics.sample(
         torch.zeros(40, 2), torch.zeros(40, 1), torch.Generator().manual_seed(0)
     )
-    assert torch.bincount(rewards.round().long(), minlength=5).tolist() == [8] * 5
+    assert torch.bincount(rewards[:, 0].round().long(), minlength=5).tolist() == [8] * 5
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, 7])
@@ -218,10 +228,11 @@ def test_every_row_draws_its_member_uniformly(count: int) -> None:
     generator = torch.Generator().manual_seed(0)
     drawn = torch.stack(
         [
-            dynamics.sample(torch.zeros(count, 2), torch.zeros(count, 1), generator)[1].round()
+            dynamics.sample(torch.zeros(count, 2), torch.zeros(count, 1), generator)[1][:, 0]
             for _ in range(repeats)
         ]
-    ).long()
+    )
+    drawn = drawn.round().long()
     expected = repeats / members
     for row in range(count):
         counts = torch.bincount(drawn[:, row], minlength=members).double()
@@ -237,7 +248,7 @@ def test_named_members_alone_are_drawn() -> None:
         torch.Generator().manual_seed(0),
         members=torch.tensor([4, 1]),
     )
-    assert torch.bincount(rewards.round().long(), minlength=5).tolist() == [0, 30, 0, 0, 30]
+    assert torch.bincount(rewards[:, 0].round().long(), minlength=5).tolist() == [0, 30, 0, 0, 30]
 
 
 def test_sampling_repeats_with_its_seed() -> None:

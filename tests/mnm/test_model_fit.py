@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -46,14 +47,17 @@ def fit(fitter: ModelFitter, replay: ReplayBuffer, seed: int = 0) -> FitReport:
 
 
 def held_out(dynamics: DynamicsEnsemble, replay: ReplayBuffer) -> tuple[Tensor, Tensor, Tensor]:
-    """Means [E, N, obs + 1], log-variances and normalised targets on the rows held out."""
+    """Means [E, N, obs + 1], of the reward that given the end, log-variances and normalised targets
+    on the rows held out."""
     batch = replay.holdout(len(replay))
     observations, actions = batch.observations, batch.actions
     raw = torch.cat([batch.next_observations - observations, batch.rewards.unsqueeze(-1)], dim=1)
     targets = (raw - dynamics.normaliser.target_mean) / dynamics.normaliser.target_scale
     with torch.no_grad():
         prediction = dynamics.predict(observations, actions)
-    return prediction.mean, prediction.log_variance, targets
+    mean = prediction.mean
+    reward = torch.where(batch.terminateds > 0, mean[..., 3], mean[..., 2])
+    return torch.cat([mean[..., :2], reward[..., None]], -1), prediction.log_variance, targets
 
 
 def member_losses(dynamics: DynamicsEnsemble, replay: ReplayBuffer) -> Tensor:
@@ -195,7 +199,10 @@ def test_one_step_follows_the_gradient_of_each_members_mean_likelihood(beta: flo
         )
         deviation = torch.exp(0.5 * prediction.log_variance[0])
         change = Normal(prediction.mean[0, :, :2], deviation).log_prob(targets[member, :, :2])
-        reward = 0.5 * (prediction.mean[0, :, 2] - targets[member, :, 2]).square()
+        ends = batch.terminateds[member] > 0
+        assert 0 < ends.sum() < len(ends)
+        mean_reward = torch.where(ends, prediction.mean[0, :, 3], prediction.mean[0, :, 2])
+        reward = 0.5 * (mean_reward - targets[member, :, 2]).square()
         losses.append(reward.mean() - (change * deviation.detach() ** (2 * beta)).mean())
     parameters = list(fitter.dynamics.networks.parameters())
     expected = torch.autograd.grad(torch.stack(losses).sum(), parameters)
@@ -228,6 +235,29 @@ def test_termination_head_learns_where_the_task_ends() -> None:
     correct = (ended > 0.5).float() == fresh.terminateds
     assert 0.05 < float(fresh.terminateds.mean()) < 0.5
     assert float(correct.float().mean()) > 0.95
+
+
+def test_what_an_end_pays_is_not_spread_over_the_states_before_it() -> None:
+    """A hundred for the end and nothing else, as for a task done once: with one reward for both,
+    states near the end would pay for ever what only the end does."""
+    fitter = fitter_of(known=False, dynamics_max_fit_steps=400)
+    replay = ReplayBuffer(600, 2, 1, "cpu")
+    rows = random_transitions(600)
+    rows.terminateds = rows.next_observations[:, 0] > 2.0
+    rows.rewards = np.where(rows.terminateds, 100.0, 0.0).astype(np.float32)
+    replay.append(rows)
+    fit(fitter, replay)
+    fresh = random_transitions(400, seed=7)
+    with torch.no_grad():
+        _, rewards = fitter.dynamics.sample(
+            torch.as_tensor(fresh.observations),
+            torch.as_tensor(fresh.actions),
+            torch.Generator().manual_seed(0),
+        )
+    ends = fresh.next_observations[:, 0] > 2.0
+    assert 0.01 < ends.mean() < 0.1
+    assert rewards[:, 0].abs().max() < 5.0
+    assert (rewards[ends, 1] - 100.0).abs().mean() < 20.0
 
 
 def test_weight_decay_is_given_layer_by_layer() -> None:

@@ -86,6 +86,19 @@ def test_ended_branches_are_dropped() -> None:
         assert rows.truncateds[of_branch][-1] == (not ended[-1])
 
 
+def test_a_branch_is_paid_for_its_end_where_it_ends() -> None:
+    def ends_below_zero(observations: Tensor, actions: Tensor, following: Tensor) -> Tensor:
+        return following[:, 0] < 0
+
+    policy, dynamics = networks(ends_below_zero)
+    with torch.no_grad():  # the rewards 3 of a step that goes on, and -5 of one that ends
+        dynamics.networks.weights[-1][..., 2:4] = 0.0
+        dynamics.networks.biases[-1][..., 2:4] = torch.tensor([3.0, -5.0])
+    rows = imagine(policy, dynamics, torch.randn(40, 2), 5)
+    assert 0 < rows.terminateds.sum() < len(rows)
+    np.testing.assert_array_equal(rows.rewards, np.where(rows.terminateds, -5.0, 3.0))
+
+
 def test_rollout_stops_when_every_branch_has_ended() -> None:
     def always_ends(observations: Tensor, actions: Tensor, following: Tensor) -> Tensor:
         return torch.ones(len(following), dtype=torch.bool)

@@ -221,7 +221,9 @@ def test_joint_update_is_the_full_objective(
         change = change * normaliser.target_scale[:2] + normaliser.target_mean[:2]
         imagined_parts.append(real.observations[rows] + change)
         change_losses.append(-Normal(mean[:, :2], deviation).log_prob(targets[rows, :2]))
-        reward_losses.append(0.5 * (mean[:, 2] - targets[rows, 2]).square())
+        reward = torch.where(real.terminateds[rows] > 0, mean[:, 3], mean[:, 2])
+        reward_losses.append(0.5 * (reward - targets[rows, 2]).square())
+    assert 0 < real.terminateds.sum() < 18
     imagined = torch.cat(imagined_parts)
 
     columns = real.observations, real.actions
@@ -260,16 +262,18 @@ def test_joint_update_is_the_full_objective(
     with torch.no_grad():
         columns = batch.observations, batch.actions
         imagined, predicted = after.dynamics.sample(*columns, draws)
-        floor = float(agent.replay.all_rows().rewards.min())
-        rewards = torch.cat([real.rewards, predicted[9:].clamp_min(floor)])
+        rows = agent.replay.all_rows().rewards
+        predicted = predicted.clamp(rows.min(), rows.max())
+        ended = after.dynamics.termination(*columns, imagined)
         if transform["reward_transform"] == "exp":
-            log_reward = (1.5 * rewards).exp().log()
+            log_real, log_pair = 1.5 * real.rewards, 1.5 * predicted
         else:
-            log_reward = (rewards + 0.2).log()
+            log_real, log_pair = (real.rewards + 0.2).log(), (predicted + 0.2).log()
+        log_predicted = (1 - ended) * log_pair[:, 0] + ended * log_pair[:, 1]
+        log_reward = torch.cat([log_real, log_predicted[9:]])
         logit = after.classifier(after.classifier.inputs(normaliser, *columns, imagined))
         assert bool((logit.abs() > 0.05).any())
         logit = logit.clip(-0.05, 0.05)
-        ended = after.dynamics.termination(*columns, imagined)
         value = next_value(before, imagined, torch.randn(18, 1, generator=draws))
         following = (1 - ended) * value + ended * terminal_value
     if before.stopping is None:
@@ -301,7 +305,8 @@ def test_bound_target_of_three_rows_in_numbers(monkeypatch: pytest.MonkeyPatch) 
         result = values[0] if len(values) == 1 else values
         return lambda *arguments: result
 
-    predicted = torch.tensor([9.0, 1.0, -10.0])
+    # Of a transition that goes on and of one that ends, as the second row does.
+    predicted = torch.tensor([[9.0, 9.0], [-5.0, 1.0], [-10.0, 2.0]])
     monkeypatch.setattr(networks.dynamics, "sample", always(torch.zeros(3, 2), predicted))
     monkeypatch.setattr(networks.dynamics, "termination", always(torch.tensor([0.0, 1.0, 0.25])))
     monkeypatch.setattr(networks.classifier, "forward", always(torch.tensor([1.0, 5.0, -7.0])))
@@ -321,11 +326,11 @@ def test_bound_target_of_three_rows_in_numbers(monkeypatch: pytest.MonkeyPatch) 
     expected = [
         0.5 * 6 + 0.25 * 1 + 0.5 * log_two + 0.5 * 3.5,
         0.5 * 2 + 0.25 * 2 + 0.5 * log_two + 0.5 * log_two,
-        0.5 * -2 - 0.25 * 2 + 0.5 * log_two + 0.5 * (0.75 * 7.5 + 0.25 * log_two),
+        0.5 * (0.75 * -2 + 0.25 * 4) - 0.5 + 0.5 * log_two + 0.5 * (0.75 * 7.5 + 0.25 * log_two),
     ]
     assert target.tolist() == pytest.approx(expected, abs=1e-5)
     assert batch.rewards.tolist() == [3.0, 77.0, 77.0]
-    assert agent.joint_update.read_statistics()["rewards_floored"] == 1.0
+    assert agent.joint_update.read_statistics()["rewards_floored"] == 0.75
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
