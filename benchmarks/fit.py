@@ -19,7 +19,7 @@ def fit_flops(settings: Settings) -> float:
     widths = [
         OBSERVATION_DIM + ACTION_DIM,
         *settings.dynamics_hidden_sizes,
-        2 * OBSERVATION_DIM + 1,
+        2 * OBSERVATION_DIM + 2,
     ]
     layers = [fan_in * fan_out for fan_in, fan_out in pairwise(widths)]
     return 6 * sum(layers) - 2 * layers[0]

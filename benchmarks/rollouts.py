@@ -28,7 +28,7 @@ def rollout_flops(settings: Settings) -> float:
     """Floating-point operations of one imagined transition, matrix products only."""
     hidden, model_hidden = settings.hidden_sizes, settings.dynamics_hidden_sizes
     policy = [OBSERVATION_DIM, *hidden, 2 * ACTION_DIM]
-    model = [OBSERVATION_DIM + ACTION_DIM, *model_hidden, 2 * OBSERVATION_DIM + 1]
+    model = [OBSERVATION_DIM + ACTION_DIM, *model_hidden, 2 * OBSERVATION_DIM + 2]
     return 2 * sum(
         fan_in * fan_out for widths in (policy, model) for fan_in, fan_out in pairwise(widths)
     )

@@ -90,7 +90,7 @@ def judge_one_step(
         observations, actions, following = _tensors(rows)
         prediction = dynamics.predict(observations, actions, members)
         changes = dynamics.normaliser.changes(observations, following)
-        mean = prediction.mean[..., :-1].double()
+        mean = prediction.mean[..., : dynamics.observation_dim].double()
         variance = prediction.log_variance.double().exp()
         scores = (changes - mean) / variance.sqrt()  # [M, N, obs]
         log_density = -0.5 * (scores.square() + variance.log() + math.log(2 * math.pi))

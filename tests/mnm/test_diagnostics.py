@@ -35,11 +35,13 @@ def linear_model(shifts: tuple[float, ...] = (0.0,)) -> DynamicsEnsemble:
     """Members that predict s' = DECAY s + PUSH a + shift, all with `deviation_of` it."""
     settings = small_settings("mbpo", ensemble_size=len(shifts), num_elites=1)
     dynamics = DynamicsEnsemble(1, 1, settings, termination=None)
-    dynamics.networks = EnsembleMLP(len(shifts), 2, (), 3)
+    dynamics.networks = EnsembleMLP(len(shifts), 2, (), 4)
     with torch.no_grad():
-        dynamics.networks.weights[0].copy_(torch.tensor([[DECAY - 1, 0.0, 0.0], [PUSH, 0.0, 0.0]]))
+        dynamics.networks.weights[0].copy_(
+            torch.tensor([[DECAY - 1, 0.0, 0.0, 0.0], [PUSH, 0.0, 0.0, 0.0]])
+        )
         for member, shift in enumerate(shifts):
-            dynamics.networks.biases[0][member, 0] = torch.tensor([shift, 0.0, -2.0])
+            dynamics.networks.biases[0][member, 0] = torch.tensor([shift, 0.0, 0.0, -2.0])
     return dynamics
 
 

@@ -65,7 +65,7 @@ def test_the_imagined_half_is_of_the_present_model_at_the_state_and_action_asked
         for parameter in agent.networks.dynamics.networks.parameters():
             parameter.zero_()
         outputs = agent.networks.dynamics.networks.biases[-1]
-        outputs[..., :2], outputs[..., 3:] = 7.0, -100.0
+        outputs[..., :2], outputs[..., 4:] = 7.0, -100.0
     halves: list[tuple[Tensor, Tensor]] = []
     monkeypatch.setattr(
         update, "_update_classifier", lambda real, imagined: halves.append((real, imagined))
