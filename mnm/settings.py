@@ -163,13 +163,15 @@ class Settings:
     def network_sizes(self) -> dict[str, Any]:
         """What the networks' shapes follow from: a saved state fits where all of it is equal."""
         names = ["hidden_sizes", "critic_layer_norm", "normalise_observations"]
+        fixed = {}
         if self.has_model:
             names += ["ensemble_size", "num_elites", "dynamics_hidden_sizes"]
+            fixed["predicted_rewards"] = 2  # for going on and for ending: `mnm.dynamics`
         if self.has_classifier:
             names += ["classifier_ensemble_size", "classifier_hidden_sizes"]
         if self.algo == "mnm":
             names.append("bound")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | fixed
 
     def rollout_length(self, env_steps: int) -> int:
         """Length of the branched rollouts at a real step: linear between the schedule's ends.

@@ -23,6 +23,7 @@ TASK_NAMES = (
     "time_total_s",
     "files",
 )
+BEFORE = {"predicted_rewards": 1}  # what held where a task file does not say so yet
 LEARNER_FOLDER = "learner_group/learner"
 AGENT_FILE = "agent.pt"  # of the learner: tensors and plain values, loads with weights_only=True
 REPLAY_FOLDER = "replay"  # of the learner: Parquet parts and their manifest
@@ -104,10 +105,11 @@ def refuse_other_task(filesystem: fs.FileSystem, folder: str, own: dict[str, Any
     fault = checkpoint_fault(filesystem, folder)
     if fault is not None:
         raise ValueError(fault)
-    saved = {**Settings().to_dict(), **read_task_file(filesystem, folder)}
+    saved = {**Settings().to_dict(), **BEFORE, **read_task_file(filesystem, folder)}
     for name, value in own.items():
         if not is_same(saved.get(name), value):
             raise DataRefused(
                 f"The checkpoint {folder} was made with {name}={saved.get(name)!r}, this "
-                f"algorithm has {name}={value!r}: restore with the settings it was made with."
+                f"algorithm has {name}={value!r}: restore with the settings, and the version, "
+                "it was made with."
             )

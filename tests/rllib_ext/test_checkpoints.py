@@ -151,6 +151,21 @@ def test_a_checkpoint_from_before_a_setting_has_its_default(
                 other.restore_from_path(str(older))
 
 
+def test_a_checkpoint_from_before_the_model_had_two_rewards_is_refused_in_one_sentence(
+    saved: Path, tmp_path: Path
+) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(saved, older)
+    task = json.loads((older / "task.json").read_text())
+    assert task.pop("predicted_rewards") == 2
+    (older / "task.json").write_text(json.dumps(task))
+    with (
+        built(tiny_config("mnm")) as other,
+        pytest.raises(ValueError, match=r"with predicted_rewards=1, this .* and the version, it"),
+    ):
+        other.restore_from_path(str(older))
+
+
 def test_a_clone_learns_with_its_own_settings_and_leaves_the_donor_alone(
     saved: Path, tmp_path: Path
 ) -> None:
